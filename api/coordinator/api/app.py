@@ -1,0 +1,138 @@
+"""The composition root: engine, routes, error handlers, and the short way to the hot routes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from coordinator.api import openapi, problems
+from coordinator.api.asgi import Hot
+from coordinator.api.engine import Engine
+from coordinator.api.problems import Problem, invalid
+from coordinator.api.replies import problem_response
+from coordinator.api.routes import dead, health, models, workers
+from coordinator.api.routes.batch import Batch
+from coordinator.api.routes.inference import Inference
+from coordinator.api.routes.results import ReadResult
+from coordinator.core import logging
+from coordinator.core.errors import CoordinatorError
+from coordinator.core.settings import Settings
+
+_RESULT: Final = "/result/"
+_OPENING_SECONDS: Final = 2.0
+"""How long the start waits for Redis, so that in the usual case not even the first request meets a 503."""
+_DESCRIPTION: Final = """
+Hand in jobs for machine-learning models, and fetch their outcomes. An accepted job is never lost: it reaches exactly one
+final outcome. Errors are problem documents (RFC 9457); `type` is stable and, read as a path, says what it means.
+
+This page takes its scripts from a content delivery network; without internet access, read `/openapi.json`.
+"""
+
+
+class Api(FastAPI):
+    """FastAPI with a short way: requests to the hot routes go past its middleware, which they have no use for.
+
+    The hot routes are in its routing table as well, for whatever reaches it another way (another method, a root path).
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = Engine(settings)
+        super().__init__(
+            title="Central Coordinator",
+            version=version("central-coordinator"),
+            description=_DESCRIPTION,
+            lifespan=self._live,
+            redirect_slashes=False,
+            redoc_url=None,
+        )
+        self._posts: dict[str, ASGIApp] = {
+            "/inference": Hot(Inference(self.engine)),
+            "/inference/batch": Hot(Batch(self.engine)),
+        }
+        self._result: ASGIApp = Hot(ReadResult(self.engine))
+        for path, endpoint in self._posts.items():
+            self.router.routes.append(Route(path, endpoint, methods=["POST"]))
+        self.router.routes.append(Route(_RESULT + "{request_id}", self._result, methods=["GET"]))
+        for router in (workers.router, models.router, dead.router, health.router):
+            self.include_router(router(self.engine))
+        openapi.install(self, settings)
+        _handle_errors(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path, method = scope["path"], scope["method"]
+            if method == "POST" and path in self._posts:
+                return await self._posts[path](scope, receive, send)
+            if method == "GET" and path.startswith(_RESULT) and "/" not in path[len(_RESULT) :]:
+                scope["path_params"] = {"request_id": path[len(_RESULT) :]}
+                return await self._result(scope, receive, send)
+        return await super().__call__(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def _live(self, _: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(self.engine.run())
+        running.add_done_callback(_say_if_dead)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.engine.opened.wait(), _OPENING_SECONDS)
+        try:
+            yield
+        finally:
+            self.engine.stop_waiting()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+
+def create_app(settings: Settings) -> Api:
+    """The API as an ASGI application. Its lifespan opens the connections."""
+    return Api(settings)
+
+
+def _say_if_dead(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        logging.get("engine").error("the engine died", exc_info=task.exception())
+
+
+def _handle_errors(app: FastAPI) -> None:
+    async def on_error(_: Request, error: Exception) -> Response:
+        return problem_response(problems.of(error))
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        return problem_response(invalid(f"{name}: {first['msg']}.", parameter=name))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allow = ", ".join(sorted(_methods_of(app, request)))
+            detail = f"{request.method} is not served here, but {allow}."
+            return problem_response(Problem("method-not-allowed", detail, headers={"allow": allow}))
+        return problem_response(Problem("not-found", "Nothing is served under this path. GET /docs lists what is."))
+
+    app.add_exception_handler(CoordinatorError, on_error)
+    app.add_exception_handler(Problem, on_error)
+    app.add_exception_handler(Exception, on_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http)
+
+
+def _methods_of(app: FastAPI, request: Request) -> set[str]:
+    """All methods that the request's path is served with; the router itself names only those of one route."""
+    found: set[str] = set()
+    for route in app.router.routes:
+        if route.matches(request.scope)[0].value:
+            found |= getattr(route, "methods", None) or set()
+    return found

@@ -1,0 +1,120 @@
+"""Running the API under uvicorn: its limits, its logs, its stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging as std_logging
+import socket
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from coordinator.api import problems
+from coordinator.api.app import Api, create_app
+from coordinator.api.problems import Problem
+from coordinator.core import logging
+from coordinator.core.settings import Settings
+
+MAX_HEAD_BYTES: Final = 64 << 10
+"""URL and headers of one request, beyond what came with its first packet."""
+_GC_THRESHOLDS: Final = (50_000, 20, 100)
+
+
+class Protocol(HttpToolsProtocol):
+    """HTTP/1.1 with a limit on the head, which the parser does not have, and problem documents for broken requests."""
+
+    _in_head = False
+    _head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        continued = self._in_head
+        super().data_received(data)
+        if continued and self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self._refuse(Problem("head-too-large", f"More than {MAX_HEAD_BYTES} bytes of URL and headers."))
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(Problem("malformed-http", msg))
+
+    def _refuse(self, problem: Problem) -> None:
+        content = problems.encode(problem)
+        self.transport.write(
+            STATUS_LINE[problems.KINDS[problem.kind].status]
+            + b"content-type: %b\r\n" % problems.MEDIA_TYPE.encode()
+            + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(content)
+            + content
+        )
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that lets waiting requests go when it stops, and keeps the garbage collector off the hot path."""
+
+    def __init__(self, config: uvicorn.Config, api: Api) -> None:
+        super().__init__(config)
+        self._api = api
+        self._log = logging.get("http")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._log.info("stopping")
+        self._api.engine.stop_waiting()
+        await super().shutdown(sockets)
+
+
+class _ToStructlog(std_logging.Handler):
+    """What libraries log by the standard library, in the form of our own logs."""
+
+    def emit(self, record: std_logging.LogRecord) -> None:
+        logger = logging.get(record.name)
+        logger.log(record.levelno, record.getMessage().strip(), exc_info=record.exc_info or None)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is under way, within the deployment's drain time."""
+    std_logging.basicConfig(handlers=[_ToStructlog()], level=std_logging.WARNING, force=True)
+    api = create_app(settings)
+    options: dict[str, Any] = {
+        "host": settings.api_host,
+        "port": settings.api_port,
+        "http": Protocol,
+        "ws": "none",
+        "loop": "uvloop",
+        "log_config": None,
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        "timeout_keep_alive": 75,
+        "timeout_graceful_shutdown": max(1, int(settings.drain_seconds)),
+        "backlog": 4096,
+    }
+    await Server(uvicorn.Config(api, **options), api).serve()
+
+
+def run(settings: Settings) -> None:
+    """Run the API process in an event loop of its own."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings))

@@ -1,0 +1,133 @@
+"""Connections and clients: how a socket to Redis is opened, whether its address is known or has to be asked for.
+
+The library's own retries are off everywhere, and commands are packed by hiredis, which halves what a command costs a client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import hiredis
+import redis.asyncio
+from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
+
+CONNECT_SECONDS: Final = 1.0
+
+Find = Callable[[], Awaitable[tuple[str, int]]]
+"""Says which server to connect to. Raises the library's `ConnectionError` when nobody knows."""
+
+
+class _PackedByHiredis:
+    """What redis-py does for its synchronous connections, for the asynchronous ones."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name = args[0]
+        if isinstance(name, str):
+            name = name.encode()
+        # A name such as CLUSTER SLOTS is two words for the server.
+        packed: bytes = hiredis.pack_command((*name.split(), *args[1:]))
+        return [packed]
+
+
+class _Tcp(_PackedByHiredis, Connection):
+    """To a fixed address."""
+
+
+class _Tls(_PackedByHiredis, SSLConnection):
+    """To a fixed address, by TLS."""
+
+
+class _Unix(_PackedByHiredis, UnixDomainSocketConnection):
+    """To a socket of this machine."""
+
+
+class _Found(_Tcp):
+    """To a server that is asked for each time that the connection is opened."""
+
+    def __init__(self, *, find: Find, **options: Any) -> None:
+        self._find = find
+        super().__init__(**options)
+
+    async def _connect(self) -> None:
+        self.host, self.port = await self._find()
+        await super()._connect()  # type: ignore[no-untyped-call]  # redis-py has no types here
+
+
+class _FoundTls(_Tls):
+    """The same by TLS."""
+
+    def __init__(self, *, find: Find, **options: Any) -> None:
+        self._find = find
+        super().__init__(**options)
+
+    async def _connect(self) -> None:
+        self.host, self.port = await self._find()
+        await super()._connect()  # type: ignore[no-untyped-call]
+
+
+class Pool(ConnectionPool):
+    """A pool that can be told that its server is not the right one any more."""
+
+    async def drop_idle(self) -> None:
+        """Close what is idle. Connections in use are left to those who use them."""
+        # Taken out of the pool first: a connection must not be handed out while it is being closed.
+        idle: list[Any] = [*self._available_connections]
+        self._available_connections.clear()
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+
+def client(options: dict[str, Any], name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
+    """A client by redis-py's connection `options`, and our own `find`; `timeout`: seconds without an answer."""
+    options = {
+        "redis_connect_func": introduce,
+        **options,
+        "protocol": 2,
+        "client_name": name,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    tls = options.get("connection_class") is SSLConnection
+    if "path" in options:
+        options["connection_class"] = _Unix
+    else:
+        options["socket_keepalive"] = True
+        if "find" in options:
+            options["connection_class"] = _FoundTls if tls else _Found
+        else:
+            options["connection_class"] = _Tls if tls else _Tcp
+    made = redis.asyncio.Redis(
+        connection_pool=Pool(max_connections=100_000, **options), single_connection_client=single
+    )
+    made.auto_close_connection_pool = True
+    callbacks: Any = made.response_callbacks
+    callbacks["XREADGROUP"] = callbacks["CLUSTER SLOTS"] = lambda reply, **_: reply
+    return made
+
+
+async def introduce(connection: AbstractConnection) -> None:
+    """redis-py's own handshake, but with an end: a server that hangs accepts connections, too."""
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await connection.on_connect()
+    except TimeoutError:
+        raise RedisTimeoutError("the server accepts connections, but does not answer") from None
+
+
+async def introduce_to_master(connection: AbstractConnection) -> None:
+    """The same, and hang up on a server that is a replica by now."""
+    await introduce(connection)
+    await connection.send_command("ROLE", check_health=False)
+    role = await connection.read_response(timeout=CONNECT_SECONDS)
+    if not role or role[0] != b"master":
+        raise RedisConnectionError("this server is a replica now")

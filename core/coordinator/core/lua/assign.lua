@@ -1,0 +1,88 @@
+-- assign: deal waiting jobs of one model round-robin to live workers with room, lane by lane.
+-- call: EVALSHA <sha> 1 coord:{p}: <model> <batch> <lifetime> <worker>…
+-- KEYS[1]: the partition's base; jobs, inbox, results, serving, workers, cursor, starved follow from it
+-- ARGV[1]: model
+-- ARGV[2]: the most jobs to move
+-- ARGV[3]: the longest life of a job, ms
+-- ARGV[4..]: workers to consider, at most 100
+-- returns: jobs moved, jobs expired, and more | empty | starved
+local model, batch, lifetime = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+even_when_full()
+local lanes = { 'retry', 'high', 'normal', 'low' }
+local n = #ARGV - 3
+local streams, depths, backlog = {}, {}, 0
+for i, lane in ipairs(lanes) do
+  streams[i] = base .. 'jobs:' .. model .. ':' .. lane
+  depths[i] = redis.call('XLEN', streams[i])
+  backlog = backlog + depths[i]
+end
+if backlog == 0 then return { 0, 0, 'empty' } end
+
+local room, total = {}, 0
+if n > 0 then
+  local windows = redis.call('HMGET', base .. 'serving:' .. model, unpack(ARGV, 4))
+  local leases = redis.call('ZMSCORE', base .. 'workers', unpack(ARGV, 4))
+  for i = 1, n do
+    room[i] = 0
+    if windows[i] and leases[i] and tonumber(leases[i]) > now then
+      local window = tonumber(string.match(windows[i], ':(%d+)$'))
+      room[i] = math.max(0, window - redis.call('XLEN', base .. 'inbox:' .. ARGV[i + 3] .. ':' .. model))
+      total = total + room[i]
+    end
+  end
+end
+local want = math.min(batch, total)
+if want == 0 then
+  redis.call('SADD', base .. 'starved', model)
+  return { 0, 0, 'starved' }
+end
+
+local at = tonumber(redis.call('HGET', base .. 'cursor', model) or 0) % n
+local read, moved, finals = 0, 0, {}
+for i, lane in ipairs(lanes) do
+  if read < want and depths[i] > 0 then
+    local command = { 'XREADGROUP', 'GROUP', 'dispatchers', 'd', 'COUNT', want - read, 'NOACK', 'STREAMS', streams[i], '>' }
+    local reply = redis.pcall(unpack(command))
+    if reply and reply.err then
+      redis.call('XGROUP', 'CREATE', streams[i], 'dispatchers', '0')
+      reply = redis.call(unpack(command))
+    end
+    local taken = {}
+    for _, row in ipairs(reply and reply[1][2] or {}) do
+      local entry, flat = row[1], row[2]
+      taken[#taken + 1] = entry
+      local id, attempt, job, crashed = flat[2], flat[4], flat[6], nil
+      if #flat > 6 then crashed, job = flat[6], flat[8] end
+      local head = head_of(job)
+      if deadline_of(head, tonumber(attempt), lifetime) <= now then
+        end_expired({ id = id, attempt = attempt, job = job }, finals)
+      else
+        repeat at = at % n + 1 until room[at] > 0
+        room[at] = room[at] - 1
+        local inbox = 'inbox:' .. ARGV[at + 3] .. ':' .. model
+        local place
+        if crashed then
+          place = redis.call('XADD', base .. inbox, '*', 'id', id, 'attempt', attempt, 'crashed', crashed, 'job', job)
+        else
+          place = redis.call('XADD', base .. inbox, '*', 'id', id, 'attempt', attempt, 'job', job)
+        end
+        local before = ''
+        if attempt ~= '1' then before = '"attempts":' .. (attempt - 1) .. ',' end
+        put(id, '{"status":"assigned","at":"' .. inbox .. ' ' .. place .. '",' .. before .. head .. '}')
+        moved = moved + 1
+      end
+    end
+    if #taken > 0 then redis.call('XDEL', streams[i], unpack(taken)) end
+    read = read + #taken
+  end
+end
+redis.call('HSET', base .. 'cursor', model, at)
+write_records()
+tell(finals)
+-- Nothing read: somebody else read these entries by hand, and the group will not give them again.
+if read >= backlog or read == 0 then return { moved, #finals / 2, 'empty' } end
+if moved >= total then
+  redis.call('SADD', base .. 'starved', model)
+  return { moved, #finals / 2, 'starved' }
+end
+return { moved, #finals / 2, 'more' }

@@ -1,0 +1,161 @@
+-- What several steps share; put in front of each of them.
+local base = KEYS[1]
+local bucket_ms = 300000
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- A step that must work while Redis is at its memory limit begins with this: after a first write that needs no memory
+-- (a removal), a script's later writes are let through.
+local function even_when_full()
+  redis.call('DEL', base .. 'none')
+end
+
+-- The part of a job document before its input, without the brace: what a record repeats.
+local function head_of(job)
+  return string.sub(job, 2, string.find(job, ',"input":', 1, true) - 1)
+end
+
+-- When a job must be over, or (never started) must have begun: ms of Redis TIME.
+local function deadline_of(head, attempt, lifetime)
+  local last = tonumber(string.match(head, '^"submitted_at":(%d+)')) + lifetime
+  if attempt == 1 then
+    local own = tonumber(string.match(head, '"deadline_at":(%d+)'))
+    if own and own < last then return own end
+  end
+  return last
+end
+
+local function model_of(head)
+  return string.match(head, '"model":"([^"]+)"')
+end
+
+-- A stream entry's fields by name.
+local function fields_of(flat)
+  local fields = {}
+  for i = 1, #flat, 2 do fields[flat[i]] = flat[i + 1] end
+  return fields
+end
+
+-- How many workers died on this job: names in `crashed`, separated by commas.
+local function crashes_of(fields)
+  if not fields.crashed then return 0 end
+  local _, commas = string.gsub(fields.crashed, ',', '')
+  return commas + 1
+end
+
+local function bucket_of(id)
+  return base .. 'results:' .. string.match(id, '^%d+%-(%d+)%-')
+end
+
+-- When a bucket goes: it takes in ids that are up to two slices of time old, and keeps each record for `keep` ms at least.
+local function bucket_end(key, keep)
+  return (string.match(key, '(%d+)$') + 3) * bucket_ms + keep
+end
+
+-- Records to write, gathered per bucket; `write_records` writes them. A bucket that is gone is not made again.
+local records = {}
+local function put(id, record)
+  local key = bucket_of(id)
+  local list = records[key]
+  if not list then
+    list = {}
+    records[key] = list
+  end
+  list[#list + 1] = id
+  list[#list + 1] = record
+end
+
+local function write_records(expire_at)
+  for key, list in pairs(records) do
+    local there = redis.call('EXISTS', key) == 1
+    if there or expire_at then
+      for i = 1, #list, 1000 do
+        redis.call('HSET', key, unpack(list, i, math.min(i + 999, #list)))
+      end
+      if not there then redis.call('PEXPIREAT', key, expire_at(key)) end
+    end
+  end
+  records = {}
+end
+
+-- Tell those who wait for these jobs (a list of id, record, id, record …): one message per channel, a line per job.
+local function tell(finals)
+  local key = base .. 'waiters'
+  if #finals == 0 or redis.call('EXISTS', key) == 0 then return end
+  local ids = {}
+  for i = 1, #finals, 2 do ids[#ids + 1] = finals[i] end
+  local waiting = redis.call('HMGET', key, unpack(ids))
+  local messages, gone = {}, {}
+  for i, waiter in ipairs(waiting) do
+    if waiter then
+      gone[#gone + 1] = ids[i]
+      local line = ids[i] .. ' ' .. finals[i * 2]
+      for channel in string.gmatch(waiter, '([^,@]+)@') do
+        local lines = messages[channel]
+        if not lines then
+          lines = {}
+          messages[channel] = lines
+        end
+        lines[#lines + 1] = line
+      end
+    end
+  end
+  if #gone == 0 then return end
+  redis.call('HDEL', key, unpack(gone))
+  for channel, lines in pairs(messages) do
+    redis.call('PUBLISH', channel, table.concat(lines, '\n'))
+  end
+end
+
+local function wake(model)
+  redis.call('ZADD', base .. 'wake', 'NX', now, model)
+end
+
+-- Put a job (fields id, attempt, crashed, job) into a lane, and its record with it.
+local function enqueue(fields, lane, status)
+  local head = head_of(fields.job)
+  local model = model_of(head)
+  local stream = 'jobs:' .. model .. ':' .. lane
+  local entry
+  if fields.crashed then
+    entry = redis.call('XADD', base .. stream, '*', 'id', fields.id, 'attempt', fields.attempt, 'crashed', fields.crashed,
+      'job', fields.job)
+  else
+    entry = redis.call('XADD', base .. stream, '*', 'id', fields.id, 'attempt', fields.attempt, 'job', fields.job)
+  end
+  local before = ''
+  if tonumber(fields.attempt) > 1 then before = '"attempts":' .. (fields.attempt - 1) .. ',' end
+  put(fields.id, '{"status":"' .. status .. '","at":"' .. stream .. ' ' .. entry .. '",' .. before .. head .. '}')
+  wake(model)
+end
+
+-- A job whose time ran out before it could start (again).
+local function end_expired(fields, finals)
+  local head = head_of(fields.job)
+  local before = ''
+  if tonumber(fields.attempt) > 1 then before = '"attempts":' .. (fields.attempt - 1) .. ',' end
+  local record = '{"status":"expired","finished_at":' .. now .. ',' .. before .. head .. '}'
+  put(fields.id, record)
+  finals[#finals + 1] = fields.id
+  finals[#finals + 1] = record
+  if string.find(head, '"input_bytes":', 1, true) then redis.call('UNLINK', base .. 'blob:' .. fields.id .. ':in') end
+end
+
+-- A job that is not tried again: into the dead-letter stream, with a failed record. `problem` is JSON.
+local function bury(fields, reason, worker, problem, dead_retention, finals)
+  local head = head_of(fields.job)
+  local crashed = fields.crashed or ''
+  local entry = redis.call('XADD', base .. 'dead', '*', 'id', fields.id, 'model', model_of(head), 'reason', reason,
+    'attempts', fields.attempt, 'worker', worker, 'died_at', now, 'crashed', crashed, 'error', problem, 'job', fields.job)
+  redis.call('HSET', base .. 'dead:index', fields.id, entry)
+  local who = ''
+  if crashed ~= '' then who = '"crashed_workers":["' .. string.gsub(crashed, ',', '","') .. '"],' end
+  local record = '{"status":"failed","finished_at":' .. now .. ',"worker_id":"' .. worker .. '","attempts":' ..
+    fields.attempt .. ',"dead_letter":"' .. entry .. '","error":' .. problem .. ',' .. who .. head .. '}'
+  put(fields.id, record)
+  finals[#finals + 1] = fields.id
+  finals[#finals + 1] = record
+  if string.find(head, '"input_bytes":', 1, true) then
+    redis.call('PEXPIRE', base .. 'blob:' .. fields.id .. ':in', dead_retention)
+  end
+end
