@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import fakeredis
 import pytest
@@ -25,7 +26,8 @@ class _Fake:
 
     def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
         client: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=self._server, protocol=2)
-        client.response_callbacks["XREADGROUP"] = lambda reply, **_: reply
+        callbacks: Any = client.response_callbacks
+        callbacks["XREADGROUP"] = lambda reply, **_: reply
         return client
 
 

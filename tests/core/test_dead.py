@@ -79,6 +79,7 @@ async def test_a_dead_letter_whose_large_input_is_gone_can_not_be_retried(both: 
     assert await _retry(both, old) is None
     assert await both.lane() == []
     assert await both.redis.xlen(keys.dead(0)) == 1
+    assert await steps.remove_dead(both.partition, old)
 
 
 @pytest.mark.parametrize("drift_ms", [-24 * HOUR_MS, 24 * HOUR_MS])

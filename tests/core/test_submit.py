@@ -173,6 +173,6 @@ async def test_a_record_is_kept_for_lifetime_and_retention_however_late_its_id_i
 
 async def test_a_job_of_the_longest_id_and_the_longest_model_name_goes_through(both: Field) -> None:
     model = "a" * 199 + "/"
-    await both.register("w" * 100, **{model: "1:1"})
+    await both.register("w" * 100, models={model: "1:1"})
     request_id = await both.put(model)
     assert await both.lane(model=model) == [request_id]

@@ -45,6 +45,10 @@ def server_version() -> tuple[int, ...]:
     return (7, 2, 4) if said.startswith("Valkey") else version
 
 
+class NotYet(Exception):
+    """What was asked for does not hold now."""
+
+
 async def until(holds: Callable[[], Awaitable[Any]], what: str, seconds: float = _START_SECONDS) -> Any:
     """Ask again and again until `holds()` is true, and return what it was; an error of Redis means: not yet."""
     deadline = asyncio.get_running_loop().time() + seconds
@@ -55,7 +59,7 @@ async def until(holds: Callable[[], Awaitable[Any]], what: str, seconds: float =
                 last = await holds()
             if last:
                 return last
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, NotYet) as error:
             last = error
         await asyncio.sleep(0.02)
     raise AssertionError(f"Not within {seconds:g} s: {what}. Last seen: {last!r}")
@@ -134,9 +138,10 @@ class Replicated:
             except (RedisError, OSError):
                 continue
             node = next(node for node in self.nodes if node.port == int(port))
-            assert (await node.ask("ROLE"))[0] == b"master"
+            if (await node.ask("ROLE"))[0] != b"master":
+                raise NotYet("it is no master yet")
             return node
-        raise AssertionError("no sentinel answers")
+        raise NotYet("no sentinel answers")
 
 
 @contextlib.asynccontextmanager
@@ -189,7 +194,7 @@ class Clustered:
                 fields = line.split()
                 if "myself" in fields[2] and "master" in fields[2] and _serves(fields[8:], slot):
                     return node
-        raise AssertionError(f"no node serves slot {slot}")
+        raise NotYet(f"no node serves slot {slot}")
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,7 @@ time pass without waiting for it, and a census that proves that each job is in e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -57,13 +57,15 @@ class Field:
 
     # Members
 
-    async def register(self, worker: str = "w", incarnation: str = "1", lease_ms: int = HOUR_MS, **models: str) -> bool:
+    async def register(
+        self, worker: str = "w", incarnation: str = "1", *, models: Mapping[str, str] | None = None, **named: str
+    ) -> bool:
         """Enter a worker; models as name="capacity:window", `m="8:16"` if none is named."""
         offers = {}
-        for model, text in (models or {"m": "8:16"}).items():
+        for model, text in (models or named or {"m": "8:16"}).items():
             capacity, window = text.split(":")
             offers[model] = ModelOffer(capacity=int(capacity), window=int(window))
-        return await steps.register(self.partition, worker, incarnation, offers, b"{}", lease_ms=lease_ms)
+        return await steps.register(self.partition, worker, incarnation, offers, b"{}", lease_ms=HOUR_MS)
 
     async def end_lease(self, worker: str = "w") -> None:
         """Let the worker's lease pass."""
@@ -110,8 +112,12 @@ class Field:
             blob,
         )
 
-    async def submit(self, *jobs: Submission, max_backlog: int = 1000, **keep: int) -> list[steps.Receipt]:
-        return await steps.submit(self.partition, jobs, max_backlog=max_backlog, **{**KEEP, **keep})
+    async def submit(
+        self, *jobs: Submission, max_backlog: int = 1000, lifetime_ms: int = HOUR_MS, retention_ms: int = HOUR_MS
+    ) -> list[steps.Receipt]:
+        return await steps.submit(
+            self.partition, jobs, max_backlog=max_backlog, lifetime_ms=lifetime_ms, retention_ms=retention_ms
+        )
 
     async def put(self, model: str = "m", lane: str = "normal", **options: Any) -> str:
         """Submit one job, which must be accepted; its id."""

@@ -126,14 +126,21 @@ class Producer:
         self.refusals: list[str] = []
         self.longest_silence = 0.0
 
-    async def run(self, tasks: int = 4) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(tasks):
-                group.create_task(self._submit_for_ever())
+    @contextlib.asynccontextmanager
+    async def running(self, tasks: int = 4) -> AsyncIterator[None]:
+        """Submit all the time; at the end each task finishes the job that it is about."""
+        running = [asyncio.create_task(self._submit_for_ever()) for _ in range(tasks)]
+        try:
+            yield
+            self._closing = True
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
-    def stop(self) -> None:
-        """Let each task finish the job that it is about."""
-        self._closing = True
+    async def has_accepted(self, count: int) -> bool:
+        return len(self.accepted) >= count
 
     async def _submit_for_ever(self) -> None:
         loop = asyncio.get_running_loop()

@@ -171,7 +171,7 @@ class Partition:
         await self.redis.connection_pool.drop_idle()
         for client in list(self._apart):
             if client.connection is not None:
-                await client.connection.disconnect(nowait=True)
+                client.connection.hang_up()
 
 
 def _elsewhere(error: ResponseError) -> bool:

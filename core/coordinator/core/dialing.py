@@ -21,15 +21,24 @@ if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
 
 CONNECT_SECONDS: Final = 1.0
+_SLOW_SECONDS: Final = 0.1
 
 Find = Callable[[], Awaitable[tuple[str, int]]]
 """Says which server to connect to. Raises the library's `ConnectionError` when nobody knows."""
 
 
-class _PackedByHiredis:
-    """What redis-py does for its synchronous connections, for the asynchronous ones."""
+class Own:
+    """What our connections can do beyond redis-py's."""
+
+    _writer: asyncio.StreamWriter | None
+
+    def hang_up(self) -> None:
+        """Cut the line. Whoever reads or writes on it just now gets a `ConnectionError`, as if the server had done it."""
+        if self._writer is not None:
+            self._writer.transport.abort()
 
     def pack_command(self, *args: Any) -> list[bytes]:
+        """By hiredis, as redis-py does it for its synchronous connections."""
         name = args[0]
         if isinstance(name, str):
             name = name.encode()
@@ -38,15 +47,15 @@ class _PackedByHiredis:
         return [packed]
 
 
-class _Tcp(_PackedByHiredis, Connection):
+class _Tcp(Own, Connection):
     """To a fixed address."""
 
 
-class _Tls(_PackedByHiredis, SSLConnection):
+class _Tls(Own, SSLConnection):
     """To a fixed address, by TLS."""
 
 
-class _Unix(_PackedByHiredis, UnixDomainSocketConnection):
+class _Unix(Own, UnixDomainSocketConnection):
     """To a socket of this machine."""
 
 
@@ -124,10 +133,19 @@ async def introduce(connection: AbstractConnection) -> None:
         raise RedisTimeoutError("the server accepts connections, but does not answer") from None
 
 
-async def introduce_to_master(connection: AbstractConnection) -> None:
-    """The same, and hang up on a server that is a replica by now."""
-    await introduce(connection)
-    await connection.send_command("ROLE", check_health=False)
-    role = await connection.read_response(timeout=CONNECT_SECONDS)
-    if not role or role[0] != b"master":
-        raise RedisConnectionError("this server is a replica now")
+def introduce_to_master(find: Find) -> Callable[[Any], Awaitable[None]]:
+    """The same, and hang up on a server that is not the master any more, by its own word or by that of `find`."""
+
+    async def introduced(connection: Any) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await introduce(connection)
+        await connection.send_command("ROLE", check_health=False)
+        role = await connection.read_response(timeout=CONNECT_SECONDS)
+        if not role or role[0] != b"master":
+            raise RedisConnectionError("this server is a replica now")
+        # One that hung may have been replaced meanwhile, and learns that last of all.
+        if loop.time() - began > _SLOW_SECONDS and await find() != (connection.host, connection.port):
+            raise RedisConnectionError("another server is the master now")
+
+    return introduced

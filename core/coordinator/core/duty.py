@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -59,6 +59,18 @@ async def run_all(duties: Iterable[Duty]) -> None:
         for task in done:
             task.result()
     finally:
-        for task in tasks:
+        await stop(tasks)
+
+
+async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until all have ended. Their errors are dropped.
+
+    They are asked again and again: before Python 3.12 `asyncio.wait_for`, which redis-py writes with, may swallow a request.
+    """
+    pending = {task for task in tasks if not task.done()}
+    every = tuple(pending)
+    while pending:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, pending = await asyncio.wait(pending, timeout=0.2)
+    await asyncio.gather(*every, return_exceptions=True)

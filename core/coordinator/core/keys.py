@@ -47,7 +47,7 @@ def inbox(p: int, worker: str, model: str) -> str:
 
 
 def results(p: int, bucket: int) -> str:
-    """hash, request id → JSON record. TTL: lifetime + retention after the last id that it takes. Written by every step of a job."""
+    """hash, request id → JSON record. TTL: lifetime + retention after its last id was taken in. Written by every job step."""
     return f"{base(p)}results:{bucket}"
 
 

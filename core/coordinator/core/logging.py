@@ -28,7 +28,9 @@ def configure(settings: Settings, process: str) -> None:
         ]
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
     else:
-        processors += [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        processors += [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
         factory = structlog.PrintLoggerFactory(sys.stderr)
     structlog.configure(
         processors=processors,

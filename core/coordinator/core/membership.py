@@ -98,14 +98,15 @@ async def register(
 async def heartbeat(connections: Connections, settings: Settings, worker_id: str, incarnation: str = "") -> str:
     """Renew the worker's leases. Answers live, draining, superseded or unknown: the worst of its partitions."""
     lease_ms = int(settings.lease_seconds * 1000)
-    answers = set(
-        await asyncio.gather(
-            *(steps.heartbeat(p, worker_id, incarnation, lease_ms=lease_ms) for p in connections.partitions)
-        )
+    answers = await asyncio.gather(
+        *(steps.heartbeat(p, worker_id, incarnation, lease_ms=lease_ms) for p in connections.partitions)
     )
-    if answers != {"unknown"}:
-        answers.discard("unknown")  # partitions of models that it does not serve
-    return next(state for state in ("superseded", "unknown", "draining", "live") if state in answers)
+    strangers = [p for p, answer in zip(connections.partitions, answers, strict=True) if answer == "unknown"]
+    states = set(answers) - {"unknown"}
+    # Partitions of models that it does not serve don't know it. One that has lost it still has its registration.
+    if not states or any(await asyncio.gather(*(_has_registration(p, worker_id) for p in strangers))):
+        states.add("unknown")
+    return next(state for state in ("superseded", "unknown", "draining", "live") if state in states)
 
 
 async def drain(connections: Connections, worker_id: str) -> None:
@@ -120,6 +121,11 @@ async def retire(connections: Connections, settings: Settings, worker_id: str) -
         raise NotFound(f"There is no worker '{worker_id}'.")
     for partition in connections.partitions:
         await _reclaim_all(partition, settings, worker_id, retire=True)
+
+
+async def _has_registration(partition: Partition, worker_id: str) -> bool:
+    key = keys.worker(partition.index, worker_id)
+    return bool(await partition.patiently(lambda: partition.redis.exists(key)))
 
 
 async def _reclaim_all(partition: Partition, settings: Settings, worker_id: str, *, retire: bool) -> None:

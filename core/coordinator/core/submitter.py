@@ -105,6 +105,12 @@ class _Lane:
                 if not waiting.future.done():
                     failure = error if isinstance(error, Exception) else RedisUnavailable("the submission was cut off")
                     waiting.future.set_exception(failure)
+            if isinstance(error, RedisUnavailable):
+                # Redis was waited for long enough; those behind must not wait as long again, one call after the other.
+                while self._queue:
+                    behind = self._queue.popleft()
+                    if not behind.future.done():
+                        behind.future.set_exception(RedisUnavailable("it did not answer the calls before"))
             if not isinstance(error, Exception):
                 raise
             return

@@ -14,9 +14,9 @@ A server is looked up anew for each new connection, so after a failover it is en
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import redis.asyncio
@@ -30,6 +30,7 @@ from coordinator.core.errors import Misconfigured
 
 _T = TypeVar("_T")
 Address = tuple[str, int]
+SlotRange = tuple[int, int, list[Address]]
 
 _LOOKUP_SECONDS: Final = 0.6
 """Well below the patience of a step, so that one server that hangs doesn't use it up."""
@@ -67,13 +68,17 @@ class Sentinels:
         self._service = service
         own = {"username": options.pop("sentinel_username", None), "password": options.pop("sentinel_password", None)}
         self._sentinel_options = {**_without_login(options), **own, "db": 0}
-        self._options = {**options, "find": self.find, "redis_connect_func": dialing.introduce_to_master}
+        self._shared = _Shared(self._lookup)
+        self._options = {**options, "find": self.find, "redis_connect_func": dialing.introduce_to_master(self.find)}
 
     def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
         return dialing.client(self._options, name, timeout, single=single)
 
     async def find(self) -> Address:
         """The master, by the sentinel that knows of the latest failover."""
+        return await self._shared()
+
+    async def _lookup(self) -> Address:
         asks = [partial(self._ask, address) for address in self.hosts]
         answers = await _answers(asks, stagger=0.0, linger=_LINGER_SECONDS, trouble="no sentinel answers")
         return max(answers, key=lambda answer: answer[0])[1]
@@ -90,29 +95,27 @@ class Cluster:
     def __init__(self, seeds: list[Address], options: dict[str, Any]) -> None:
         self._seeds = seeds
         self._options = options
+        self.ranges = _Shared(self._lookup)
+        """Asks for the slots that are served: from, to, and by whom, masters first."""
 
     def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
         find = partial(self.find, key_slot(key.encode()))
         return dialing.client({**self._options, "find": find}, name, timeout, single=single)
 
     async def find(self, slot: int) -> Address:
-        """The master of a slot. Another node is asked first each time, for one that was cut off keeps an old map."""
-        self._seeds = [*self._seeds[1:], self._seeds[0]]
-        asks = [partial(self._ask, address, slot) for address in self._seeds]
-        return (await _answers(asks, stagger=_STAGGER_SECONDS, linger=0.0, trouble="no cluster node answers"))[0]
+        """The master of a slot."""
+        for first, last, nodes in await self.ranges():
+            if first <= slot <= last:
+                return nodes[0]
+        raise RedisConnectionError(f"no cluster node serves slot {slot}")
 
-    async def ranges(self) -> list[tuple[int, int, list[Address]]]:
-        """The slots that are served, from and to, and by whom, masters first."""
+    async def _lookup(self) -> list[SlotRange]:
+        # Another node is asked first each time, for one that was cut off keeps an old map.
+        self._seeds = [*self._seeds[1:], self._seeds[0]]
         asks = [partial(self._slots, address) for address in self._seeds]
         return (await _answers(asks, stagger=_STAGGER_SECONDS, linger=0.0, trouble="no cluster node answers"))[0]
 
-    async def _ask(self, address: Address, slot: int) -> Address:
-        for first, last, nodes in await self._slots(address):
-            if first <= slot <= last:
-                return nodes[0]
-        raise RedisConnectionError(f"by the cluster node {address[0]}:{address[1]} nobody serves slot {slot}")
-
-    async def _slots(self, address: Address) -> list[tuple[int, int, list[Address]]]:
+    async def _slots(self, address: Address) -> list[SlotRange]:
         rows = await _raw(self._options, address, "CLUSTER SLOTS")
         # A node that does not know its own name leaves it out, or says "?": it is the one that we have just reached.
         ranges = [
@@ -191,6 +194,21 @@ def _hosts(places: str, default_port: int) -> list[Address]:
             raise Misconfigured(f"The Redis URL can't be read: '{place}' is not host:port.")
         hosts.append((host, int(port or default_port)))
     return hosts
+
+
+class _Shared(Generic[_T]):
+    """A question whose answer all get who ask for it at the same time: a failover makes every connection ask at once."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> None:
+        self._ask = ask
+        self._task: asyncio.Task[_T] | None = None
+
+    async def __call__(self) -> _T:
+        if self._task is None or self._task.done() or self._task.get_loop() is not asyncio.get_running_loop():
+            self._task = asyncio.create_task(self._ask())
+            # Those who asked may all have given up by the time that it fails.
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._task)
 
 
 async def _raw(options: dict[str, Any], address: Address, *command: str) -> Any:

@@ -21,6 +21,8 @@ from coordinator.core.results import Result, result_of
 from coordinator.core.steps import Found
 
 _RECHECK_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 5.0
+"""When no message has come for so long, we ask whether anybody is there; the answer may take as long again."""
 _INTEREST_MS: Final = 10_000
 """How long a waiter's entry counts; renewed by each re-check, and swept by the janitor once it is over."""
 _LOOKUPS_PER_CALL: Final = 256
@@ -94,7 +96,17 @@ class Waiting:
                 await pubsub.subscribe(self._channel)
                 await self._recheck()
                 pause = 0.05
-                async for message in pubsub.listen():
+                asked = False
+                while True:
+                    message = await pubsub.get_message(timeout=_QUIET_SECONDS)
+                    if message is None:
+                        # A line that was cut without a word looks just like one on which nothing happens.
+                        if asked:
+                            raise RedisUnavailable("the subscription does not answer")
+                        await pubsub.ping()
+                        asked = True
+                        continue
+                    asked = False
                     if message["type"] == "message":
                         for line in message["data"].split(b"\n"):
                             request_id, _, record = line.partition(b" ")

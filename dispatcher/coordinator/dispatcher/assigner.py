@@ -48,6 +48,8 @@ class Assigner:
         now = self._clock.monotonic()
         if now - self._roused >= _BLOCK_SECONDS:
             self._roused = now
+            # Workers come and go; as long as those known have room, nothing else would make us ask again.
+            self._rosters.clear()
             await steps.rouse(self._partition)
         if self._blocking is None:
             self._blocking = self._partition.blocking()

@@ -80,7 +80,10 @@ class Janitor:
 
     async def _drop_waiters(self) -> None:
         redis, key = self._partition.redis, keys.waiters(self._partition.index)
-        now_ms = self._partition.time.now_ms()
+        # Not this host's clock: one that is ahead would forget all who wait.
+        seconds, micros = await redis.time()
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        self._partition.time.learn(now_ms)
         cursor = 0
         while True:
             cursor, rows = await redis.hscan(key, cursor, count=500)

@@ -1,6 +1,6 @@
 -- assign: deal waiting jobs of one model round-robin to live workers with room, lane by lane.
 -- call: EVALSHA <sha> 1 coord:{p}: <model> <batch> <lifetime> <worker>…
--- KEYS[1]: the partition's base; jobs, inbox, results, serving, workers, cursor, starved follow from it
+-- KEYS[1]: the partition's base; jobs, inbox, results, serving, workers, cursor, starved, waiters, blob follow from it
 -- ARGV[1]: model
 -- ARGV[2]: the most jobs to move
 -- ARGV[3]: the longest life of a job, ms

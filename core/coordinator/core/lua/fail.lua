@@ -1,6 +1,6 @@
 -- fail: what becomes of jobs that a worker could not finish, each fenced by its inbox entry.
 -- call: EVALSHA <sha> 1 coord:{p}: <worker> <model> <max_attempts> <lifetime> <dead_retention> (<entry> <kind> <delay> <problem>)…
--- KEYS[1]: the partition's base; inbox, jobs, parked, delayed, dead, dead:index, results, waiters follow from it
+-- KEYS[1]: the partition's base; inbox, jobs, parked, delayed, dead, dead:index, results, waiters, blob, starved, wake follow from it
 -- ARGV[1]: worker
 -- ARGV[2]: model
 -- ARGV[3]: tries of a job that doesn't say

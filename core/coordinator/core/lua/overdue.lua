@@ -1,6 +1,6 @@
 -- overdue: take away what a live worker has worked on for longer than the job's time limit, and what it will never read.
 -- call: EVALSHA <sha> 1 coord:{p}: <worker> <model> <cursor> <count> <timeout> <grace> <max_attempts> <lifetime> <dead_retention>
--- KEYS[1]: the partition's base; inbox, serving, jobs, dead, dead:index, results, waiters, starved, wake follow from it
+-- KEYS[1]: the partition's base; inbox, serving, jobs, dead, dead:index, results, waiters, blob, starved, wake follow from it
 -- ARGV[1]: worker
 -- ARGV[2]: model
 -- ARGV[3]: where to go on, '' from the start

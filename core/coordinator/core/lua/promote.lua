@@ -1,6 +1,6 @@
 -- promote: move delayed work that has fallen due to its lane.
 -- call: EVALSHA <sha> 1 coord:{p}: <count> <lifetime>
--- KEYS[1]: the partition's base; delayed, parked, jobs, results, waiters, wake follow from it
+-- KEYS[1]: the partition's base; delayed, parked, jobs, results, waiters, blob, wake follow from it
 -- ARGV[1]: the most jobs to move
 -- ARGV[2]: the longest life of a job, ms
 -- returns: jobs moved, and in how many ms the next falls due (-1: none is delayed)

@@ -1,6 +1,6 @@
 -- reclaim: take back what a lost, replaced or retiring worker holds, and in the end remove its inboxes.
 -- call: EVALSHA <sha> 1 coord:{p}: <worker> <retire> <count> <max_crashes> <lifetime> <dead_retention>
--- KEYS[1]: the partition's base; worker, workers, serving, inbox, jobs, dead, dead:index, results, waiters follow from it
+-- KEYS[1]: the partition's base; worker, workers, serving, inbox, jobs, dead, dead:index, results, waiters, blob, wake follow from it
 -- ARGV[1]: worker
 -- ARGV[2]: 1 ends a worker that may be alive, 0 leaves a live one alone
 -- ARGV[3]: the most entries to move

@@ -1,0 +1,183 @@
+"""The assigner: woken by work and by room, deals round-robin, and forgets nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from harness.clock import ManualClock
+from harness.field import Field, until
+
+from coordinator.core import keys
+from coordinator.core.clock import SystemClock
+from coordinator.core.settings import Settings
+from coordinator.dispatcher.assigner import Assigner
+
+
+@pytest.fixture
+def assigner(field: Field, settings: Settings, clock: ManualClock) -> Assigner:
+    return Assigner(field.partition, settings, clock)
+
+
+@contextlib.asynccontextmanager
+async def _running(*assigners: Assigner) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(assigner.run()) for assigner in assigners]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended)
+
+
+async def _held(field: Field, *workers: str) -> list[int]:
+    return [len(await field.inbox(worker)) for worker in workers]
+
+
+async def test_round_robin_is_visible(field: Field, assigner: Assigner) -> None:
+    for worker in ("a", "b", "c"):
+        await field.register(worker, m="50:50")
+    for _ in range(30):
+        await field.put()
+        assert await assigner.assign("m") == 1
+    assert await _held(field, "a", "b", "c") == [10, 10, 10]
+
+
+async def test_a_large_backlog_goes_in_several_batches(field: Field, settings: Settings, clock: ManualClock) -> None:
+    assigner = Assigner(field.partition, settings.model_copy(update={"assign_batch": 10}), clock)
+    await field.register("a", m="500:500")
+    await field.put_many(75)
+    assert await assigner.assign("m") == 75
+
+
+async def test_after_some_batches_another_model_gets_its_turn(
+    field: Field, settings: Settings, clock: ManualClock
+) -> None:
+    assigner = Assigner(field.partition, settings.model_copy(update={"assign_batch": 10}), clock)
+    await field.register("a", m="500:500")
+    await field.put_many(200)
+    await field.woken()
+    assert await assigner.assign("m") == 80
+    assert await field.woken() == {"m"}
+
+
+async def test_room_is_respected_and_the_rest_waits(field: Field, assigner: Assigner) -> None:
+    await field.register("a", m="1:2")
+    await field.register("b", m="1:3")
+    await field.put_many(9)
+    assert await assigner.assign("m") == 5
+    assert await _held(field, "a", "b") == [2, 3]
+    assert len(await field.lane()) == 4
+
+
+async def test_more_workers_than_one_call_looks_at(field: Field, assigner: Assigner) -> None:
+    workers = [f"w{i:03}" for i in range(230)]
+    for worker in workers:
+        await field.register(worker, m="1:2")
+    await field.put_many(470)
+    assert await assigner.assign("m") == 460
+    assert set(await _held(field, *workers)) == {2}
+    assert len(await field.lane()) == 10
+
+
+async def test_a_worker_that_came_later_is_found_when_the_others_are_full(field: Field, assigner: Assigner) -> None:
+    await field.register("a", m="1:1")
+    await field.put_many(2)
+    assert await assigner.assign("m") == 1
+    await field.register("b", m="1:1")
+    assert await assigner.assign("m") == 1
+    assert await _held(field, "a", "b") == [1, 1]
+
+
+async def test_workers_that_are_gone_get_nothing(field: Field, assigner: Assigner) -> None:
+    await field.register("a", m="8:8")
+    await field.register("b", m="8:8")
+    await field.put_many(2)
+    await assigner.assign("m")
+    await field.reclaim("a", retire=True)
+    await field.end_lease("b")
+    await field.put()
+    assert await assigner.assign("m") == 0
+
+
+async def test_a_model_that_nobody_serves(field: Field, assigner: Assigner) -> None:
+    assert await assigner.assign("nobody") == 0
+
+
+async def test_it_is_woken_by_work_and_by_room(field: Field, settings: Settings) -> None:
+    await field.register("w", m="1:1")
+    async with _running(Assigner(field.partition, settings, SystemClock())):
+        ids = await field.put_many(3)
+        for request_id in ids:
+            await until(lambda: field.inbox("w"))
+            (job,) = await field.take()
+            assert job.request_id == request_id
+            await field.complete(job.done())
+
+
+async def test_a_worker_that_joins_gets_its_share_though_the_others_have_room(field: Field, settings: Settings) -> None:
+    await field.register("a", m="5000:5000")
+    async with _running(Assigner(field.partition, settings, SystemClock())):
+        await field.put()
+        await until(lambda: field.inbox("a"))
+        await field.register("b", m="5000:5000")
+
+        async def shared() -> bool:
+            await field.put()
+            return len(await field.inbox("b")) > 0
+
+        await until(shared)
+
+
+async def test_a_wake_that_was_popped_and_lost_is_made_up_for(field: Field, settings: Settings) -> None:
+    """As when a dispatcher dies between the two."""
+    await field.register("w")
+    await field.put()
+    await field.woken()
+    async with _running(Assigner(field.partition, settings, SystemClock())):
+        await until(lambda: field.inbox("w"))
+
+
+async def test_two_assigners_share_the_work_and_lose_none(field: Field, settings: Settings) -> None:
+    for worker in ("a", "b", "c"):
+        await field.register(worker, m="500:500")
+    async with _running(*(Assigner(field.partition, settings, SystemClock()) for _ in range(2))):
+        ids: list[str] = []
+        for _ in range(20):
+            ids += await field.put_many(15)
+
+        async def all_assigned() -> bool:
+            return sum(await _held(field, "a", "b", "c")) == len(ids)
+
+        await until(all_assigned)
+        assert sum(await _held(field, "a", "b", "c")) == 300
+
+
+async def test_it_lives_through_a_lost_connection(field: Field, settings: Settings) -> None:
+    await field.register("w", m="50:50")
+    async with _running(Assigner(field.partition, settings, SystemClock())):
+        await field.put()
+        await until(lambda: field.inbox("w"))
+        await field.redis.client_kill_filter(_type="normal", skipme=True)
+        await field.put()
+
+        async def both() -> bool:
+            return await _held(field, "w") == [2]
+
+        await until(both)
+
+
+async def test_with_nothing_to_do_it_sleeps_in_redis(field: Field, settings: Settings) -> None:
+    await field.register("w")
+    async with _running(Assigner(field.partition, settings, SystemClock())):
+        await field.put()
+        await until(lambda: field.inbox("w"))
+
+        async def blocked() -> bool:
+            info = await field.redis.info("clients")
+            return int(info["blocked_clients"]) == 1 and not await field.redis.exists(keys.wake(0))
+
+        await until(blocked)
