@@ -16,7 +16,8 @@ from coordinator.core.connection import BLOCK_MS, Partition
 from coordinator.core.errors import Refused
 from coordinator.worker.deliveries import Delivery, Reading
 
-_PAGE: Final = 256
+_PAGE: Final = 512
+"""The most entries of one read: they keep Redis busy, and their inputs lie in memory."""
 _BLOB_BYTES: Final = 4 << 20
 _LONGEST_PAUSE: Final = 1.0
 
@@ -67,6 +68,8 @@ class Inbox:
                     await self._disconnect()
                     if isinstance(error, ResponseError) and _no_inbox(error):
                         await self._gone()
+                        await asyncio.sleep(pause)
+                        pause = min(max(pause * 2, 0.05), _LONGEST_PAUSE)
                         continue
                     if not pause:
                         self._log.warning("can't read, goes on trying", error=str(error))
@@ -78,7 +81,7 @@ class Inbox:
     async def read(self, client: Redis) -> None:
         """Read once: as many entries as there are free slots; blocks up to two seconds."""
         count = await self._slots()
-        rows = await self._rows(client, ">", count, BLOCK_MS)
+        rows = await self._rows(client, ">", min(count, _PAGE), BLOCK_MS)
         if rows:
             await self._hand_over(self._reading.deliveries(rows, time.monotonic()))
 

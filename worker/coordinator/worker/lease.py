@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from coordinator.core import logging
@@ -18,6 +18,8 @@ from coordinator.worker.pulse import Pulse
 from coordinator.worker.registrar import Registrar
 
 _LONGEST_PAUSE: Final = 5.0
+_HEART_PAUSE: Final = 0.5
+_SILENCES: Final = 4
 _BEYOND_LIMITS: Final = 5.0
 """Seconds of silence allowed beyond the longest time limit: a handler that comes back late still finds the lease."""
 
@@ -37,7 +39,6 @@ class Lease:
         clock: Clock,
         *,
         worker_id: str | None = None,
-        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self._registrar = registrar
         self._handlers = handlers
@@ -99,7 +100,12 @@ class Lease:
         ticking = asyncio.create_task(self._tick_on(registered.heartbeat_seconds / 4), name="ticks")
         try:
             while True:
-                self._pulse = await Pulse.start(self._orders(registered))
+                try:
+                    self._pulse = await Pulse.start(self._orders(registered))
+                except CoordinatorError as error:
+                    self._log.error(str(error))
+                    await self._clock.sleep(_HEART_PAUSE)
+                    continue
                 self.tick()
                 try:
                     await self._listen(self._pulse, max(registered.lease_seconds, 4 * registered.heartbeat_seconds))
@@ -107,11 +113,15 @@ class Lease:
                     pulse, self._pulse = self._pulse, None
                     await pulse.stop()
                 self._log.warning("the heart stopped, starts another")
-                await self._clock.sleep(0.1)
+                await self._clock.sleep(_HEART_PAUSE)
         finally:
             ticking.cancel()
-            if self._entering is not None:
-                self._entering.cancel()
+            self.close()
+
+    def close(self) -> None:
+        """Give up a registration that is under way."""
+        if self._entering is not None:
+            self._entering.cancel()
 
     async def _tick_on(self, interval: float) -> None:
         while True:
@@ -120,14 +130,18 @@ class Lease:
 
     async def _listen(self, pulse: Pulse, longest: float) -> None:
         """Heed the heart's answers until it ends or falls silent."""
-        while True:
+        silent = 0
+        while silent < _SILENCES:
             try:
-                async with asyncio.timeout(longest):
+                # In several steps: when the loop was held up, the answers are there, and only not read yet.
+                async with asyncio.timeout(longest / _SILENCES):
                     state = await pulse.answer()
             except TimeoutError:
-                return
+                silent += 1
+                continue
             if not state:
                 return
+            silent = 0
             await self._heed(state)
 
     async def _heed(self, state: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from typing import Final
 
 import uvloop
@@ -14,7 +16,7 @@ from coordinator.worker import logs
 from coordinator.worker.definition import Worker
 from coordinator.worker.lease import Superseded
 from coordinator.worker.loading import load
-from coordinator.worker.registrar import HttpRegistrar, Registrar
+from coordinator.worker.registrar import HttpRegistrar
 from coordinator.worker.runtime import Runtime, call_hooks
 from coordinator.worker.watch import StuckHandlers
 
@@ -33,22 +35,14 @@ def run_worker(target: str, coordinator: str, worker_id: str | None = None, grac
     settings = Settings()
     logging.configure(settings, "worker")
     logs.configure(settings.log_level)
-    registrar = HttpRegistrar(coordinator)
     worker = load(target)
-    return uvloop.run(serve(worker, registrar, settings, worker_id=worker_id, grace=grace))
+    return uvloop.run(_serve(worker, HttpRegistrar(coordinator), settings, worker_id, grace))
 
 
-async def serve(
-    worker: Worker,
-    registrar: Registrar,
-    settings: Settings,
-    *,
-    worker_id: str | None = None,
-    grace: float | None = None,
+async def _serve(
+    worker: Worker, registrar: HttpRegistrar, settings: Settings, worker_id: str | None, grace: float | None
 ) -> int:
-    """Run a worker in this event loop, in the main thread. Returns the exit code."""
     runtime = Runtime(worker, registrar, settings, worker_id=worker_id, grace=grace)
-    log = logging.get("worker")
     loop = asyncio.get_running_loop()
     # While hooks run nothing is registered: a signal may end the process right there.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,6 +51,22 @@ async def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, runtime.stop)
     try:
+        code = await _exit_code(runtime)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        await call_hooks(worker.shutdowns)
+    if runtime.left_running:
+        # The interpreter would wait for some of their threads, perhaps for ever.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+async def _exit_code(runtime: Runtime) -> int:
+    log = logging.get("worker")
+    try:
         await runtime.run()
     except Superseded as error:
         log.error(str(error))
@@ -64,7 +74,5 @@ async def serve(
     except StuckHandlers as error:
         log.error(str(error))
         return STUCK
-    finally:
-        await call_hooks(worker.shutdowns)
     log.info("stopped")
     return 0

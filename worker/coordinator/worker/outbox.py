@@ -1,7 +1,7 @@
 """The outbox: gathers outcomes, and goes on telling Redis until it knows them.
 
 One outcome per call costs Redis fifteen times what one of a hundred does. So the first goes at once, and those that
-come while calls are under way share the next.
+come while a call is under way share the next.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Final, Generic, TypeVar
 from redis.exceptions import ResponseError
 
 from coordinator.core import logging
-from coordinator.core.errors import Refused
+from coordinator.core.errors import CoordinatorError
 from coordinator.worker.deliveries import Delivery
 
-_CALLS: Final = 1
 _PER_CALL: Final = 256
 _BYTES_PER_CALL: Final = 1 << 20
+_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 
 T = TypeVar("T")
@@ -41,9 +41,7 @@ class Outbox(Generic[T]):
         self._log = logging.get("outbox").bind(model=model)
         self._waiting: deque[tuple[Delivery, T]] = deque()
         self._under_way = 0
-        self._calls: set[asyncio.Task[None]] = set()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._sending: asyncio.Task[None] | None = None
 
     @property
     def pending(self) -> int:
@@ -55,23 +53,21 @@ class Outbox(Generic[T]):
         self._waiting.append((delivery, outcome))
 
     def flush(self) -> None:
-        """Send what is there, unless enough calls are under way: then it goes when one of them is back."""
-        while self._waiting and len(self._calls) < _CALLS:
-            self._empty.clear()
-            task = asyncio.get_running_loop().create_task(self._call(self._take()), name="outbox")
-            self._calls.add(task)
-            task.add_done_callback(self._called)
+        """Send what is there. If a call is under way, it goes when that is back."""
+        if self._waiting and self._sending is None:
+            self._sending = asyncio.get_running_loop().create_task(self._send_all(), name="outbox")
 
     async def drained(self) -> None:
         """Wait until Redis has confirmed everything."""
         self.flush()
-        await self._empty.wait()
+        if self._sending is not None:
+            await asyncio.wait((self._sending,))
 
     def close(self) -> None:
         """Stop sending. What is not confirmed is lost to us, and the coordinator takes it back."""
         self._waiting.clear()
-        for task in self._calls:
-            task.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
 
     def _take(self) -> list[tuple[Delivery, T]]:
         waiting, size = self._waiting, self._size
@@ -81,31 +77,29 @@ class Outbox(Generic[T]):
             one = waiting.popleft()
             total += size(one[1])
             taken.append(one)
-        self._under_way += len(taken)
+        self._under_way = len(taken)
         return taken
 
-    def _called(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
-        self.flush()
-        if not self._calls:
-            self._empty.set()
-
-    async def _call(self, taken: list[tuple[Delivery, T]]) -> None:
+    async def _send_all(self) -> None:
         try:
-            answers = await self._patiently([outcome for _, outcome in taken])
+            while self._waiting:
+                taken = self._take()
+                answers = await self._patiently([outcome for _, outcome in taken])
+                self._under_way = 0
+                for (delivery, _), answer in zip(taken, answers, strict=True):
+                    self._settled(delivery, answer)
         finally:
-            self._under_way -= len(taken)
-        for (delivery, _), answer in zip(taken, answers, strict=True):
-            self._settled(delivery, answer)
+            self._sending = None
 
     async def _patiently(self, outcomes: list[T]) -> Sequence[object]:
         """Send them until there is an answer. Redis may be away for long; whether the jobs are still ours it will say."""
-        pause = 0.05
+        pause = _PAUSE
         while True:
             try:
                 return await self._send(outcomes)
-            except Refused as error:
-                self._log.warning("outcomes wait, Redis does not take them", jobs=self.pending, error=str(error))
+            except CoordinatorError as error:
+                if pause == _PAUSE:
+                    self._log.warning("outcomes wait, Redis does not take them", jobs=self.pending, error=str(error))
             except ResponseError as error:
                 if len(outcomes) > 1:
                     # One of them is the reason; the others must not suffer.

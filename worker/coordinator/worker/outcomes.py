@@ -17,6 +17,7 @@ from coordinator.worker.policy import Policy
 _MESSAGE_CHARACTERS: Final = 1000
 _DETAIL_CHARACTERS: Final = 4000
 _EXPONENT: Final = 30
+_MAX_OUTPUT: Final = 32 << 20
 
 
 class Retry(Exception):
@@ -64,6 +65,10 @@ class Outcomes:
                 msgspec.json.decode(output)
         except Exception as error:
             return _final(delivery, "bad_output", f"What the handler returned can't be written as JSON: {error}")
+        if len(output) > _MAX_OUTPUT:
+            return _final(
+                delivery, "bad_output", f"The output has {len(output)} bytes; at most {_MAX_OUTPUT} are allowed."
+            )
         front = b'"attempts":%b,%b,' % (delivery.attempt, delivery.head)
         flags = b"i" if delivery.input_bytes else b""
         if len(output) > self._inline:
@@ -79,10 +84,14 @@ class Outcomes:
         if isinstance(error, Retry):
             delay = self._backoff_ms(delivery) if error.after is None else round(error.after * 1000)
             return Failure(delivery.entry, "retry", delay, Problem("retry", _cut(str(error))))
-        self._log.warning(
-            "handler failed", request_id=delivery.request_id.decode(), attempt=int(delivery.attempt), exc_info=error
-        )
         problem = Problem("exception", _cut(_told(error)), _trace(error))
+        self._log.warning(
+            "handler failed",
+            request_id=delivery.request_id.decode(),
+            attempt=int(delivery.attempt),
+            # Not as exc_info: however large the error is, the log line must not be.
+            exception=f"{problem.detail}\n{problem.message}" if problem.detail else problem.message,
+        )
         return Failure(delivery.entry, "retry", self._backoff_ms(delivery), problem)
 
     def bad_input(self, delivery: Delivery, error: Exception) -> Failure:

@@ -36,7 +36,7 @@ class Pulse:
             )
         except OSError as error:
             os.close(ours)
-            raise CoordinatorError(f"The heart process does not start: {error}") from error
+            raise CoordinatorError(f"The heart process does not start: {error}.") from error
         finally:
             os.close(theirs)
         self = cls(process, ours)

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-from coordinator.core import logging, membership
+from coordinator.core import keys, logging, membership
 from coordinator.core.clock import Clock, SystemClock
 from coordinator.core.connection import Connections
-from coordinator.core.duty import Duty, run_all
-from coordinator.core.errors import CoordinatorError, InvalidInput, NotFound
+from coordinator.core.duty import Duty, run_all, stop
+from coordinator.core.errors import CoordinatorError, InvalidInput, Misconfigured, NotFound
 from coordinator.core.settings import Settings
 from coordinator.worker.definition import Hook, Worker
 from coordinator.worker.gate import Gate
@@ -33,7 +33,7 @@ _GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
 class Runtime:
-    """Runs one worker. `stop()` begins the drain, `hurry()` cuts it short."""
+    """Runs one worker. `stop()` begins the drain; a second one cuts it short."""
 
     def __init__(
         self,
@@ -59,6 +59,11 @@ class Runtime:
         self.lease = Lease(registrar, worker.handlers, _metadata(worker), self._clock, worker_id=worker_id)
         self.services: list[Service] = []
 
+    @property
+    def left_running(self) -> bool:
+        """Handlers still run that nobody waits for: the process can't end in the ordinary way."""
+        return any(service.runner.stuck for service in self.services)
+
     def stop(self) -> None:
         """Take no more work, finish what runs within the grace time, hand the rest back. Again: at once."""
         if self._stopping.is_set():
@@ -69,6 +74,7 @@ class Runtime:
         """Serve until stopped. Startup hooks must have run. Raises what made it impossible to go on."""
         registered = await self._unless_stopped(self.lease.enter())
         if registered is None:
+            self.lease.close()
             return
         # The worker's own environment knows the password; what the API tells does not.
         own = "redis_url" in self._settings.model_fields_set
@@ -80,6 +86,8 @@ class Runtime:
         if connections is None:
             return
         async with connections:
+            if own:
+                await _check_same_redis(registered, connections)
             self.lease.keep(registered, redis_url)
             await self._serve(registered, connections, settings)
 
@@ -101,28 +109,24 @@ class Runtime:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        watchers: list[Duty] = [
-            self.lease,
-            TimeLimits(self.services, self._clock),
-            Holdings(self.services, gate, self._clock),
-        ]
+        watchers: list[Duty] = [TimeLimits(self.services, self._clock), Holdings(self.services, gate, self._clock)]
+        keeping = asyncio.create_task(self.lease.run(), name="lease")
         watching = asyncio.create_task(run_all(watchers), name="watch")
         reading = asyncio.create_task(run_all([service.inbox for service in self.services]), name="read")
         stopping = asyncio.create_task(self._stopping.wait(), name="stop")
-        superseded = False
         try:
-            await asyncio.wait((watching, reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((keeping, watching, reading, stopping), return_when=asyncio.FIRST_COMPLETED)
             self.lease.leave()
-            await _cancelled(reading)
-            superseded = watching.done() and isinstance(watching.exception(), Superseded)
-            if not superseded:
+            await stop([reading])
+            if not (keeping.done() and isinstance(keeping.exception(), Superseded)):
                 await self._drain(registered, connections, settings)
         finally:
             for service in self.services:
                 service.close()
-            for task in (stopping, watching):
-                await _cancelled(task)
-        for task in (watching, reading):
+            # The lease goes last: while anything runs it must be kept.
+            for task in (reading, stopping, watching, keeping):
+                await stop([task])
+        for task in (keeping, watching, reading):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
@@ -134,8 +138,7 @@ class Runtime:
         try:
             await asyncio.wait((hurried, finishing), timeout=self._grace, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            hurried.cancel()
-            await _cancelled(finishing)
+            await stop([hurried, finishing])
         left = sum(service.in_work for service in self.services)
         if left:
             self._log.warning("hands back jobs that were not finished in time", jobs=left)
@@ -172,8 +175,18 @@ class Runtime:
             await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else None
         finally:
-            stopping.cancel()
-            await _cancelled(task)
+            await stop([task, stopping])
+
+
+async def _check_same_redis(registered: Registered, connections: Connections) -> None:
+    """Raise `Misconfigured` unless the Redis that our environment names is the one that we are registered in."""
+    place = connections.partitions[next(iter(registered.models.values())).partition]
+    key = keys.worker(place.index, registered.worker_id)
+    if await place.patiently(lambda: place.redis.exists(key)) == 0:
+        raise Misconfigured(
+            "COORDINATOR_REDIS_URL names another Redis than the coordinator's: the registration is not in it. "
+            f"The coordinator says {registered.redis_url}."
+        )
 
 
 async def call_hooks(hooks: Sequence[Hook]) -> None:
@@ -182,11 +195,6 @@ async def call_hooks(hooks: Sequence[Hook]) -> None:
         result = hook()
         if inspect.isawaitable(result):
             await result
-
-
-async def _cancelled(task: asyncio.Future[Any]) -> None:
-    task.cancel()
-    await asyncio.wait((task,))
 
 
 def _metadata(worker: Worker) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from coordinator.core import logging, steps
 from coordinator.core.connection import Partition
@@ -22,9 +23,11 @@ from coordinator.worker.outcomes import Outcomes
 from coordinator.worker.policy import Policy
 from coordinator.worker.runners import Runner, Tasks, Threads
 
+_STRANDED_SECONDS: Final = 0.1
+
 
 class Service:
-    """Serves one model. A slot is taken from a delivery to the end of its handler call."""
+    """Serves one model. A delivery is queued until its handler call begins, then running until that call ends."""
 
     def __init__(
         self,
@@ -45,7 +48,6 @@ class Service:
         """By entry id, from delivery until Redis has confirmed the outcome."""
         self.stale = 0
         """Outcomes refused, or thrown away, because the job was not ours any more."""
-        self.done = 0
         self._handler = handler
         self._policy = policy
         self._gate = gate
@@ -69,23 +71,27 @@ class Service:
             known=self.outstanding.keys(),
             gone=gone,
         )
-        self._taken = 0
+        self._queued = 0
+        """Deliveries that are in no call yet, those at the gate too."""
+        self._running = 0
+        """Deliveries in live calls."""
         self._live: set[Call] = set()
         self._ended: asyncio.Future[None] | None = None
         self._pending: deque[Delivery] = deque()
         self._due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._rescue: asyncio.TimerHandle | None = None
         self._reader: asyncio.Future[None] | None = None
         gate.starters.append(self)
 
     @property
     def in_work(self) -> int:
-        """Slots that are taken."""
-        return self._taken
+        """Deliveries that are held, running or not."""
+        return self._queued + self._running
 
     @property
     def busy(self) -> int:
-        return self._taken + self._completions.pending + self._failures.pending
+        return self._queued + self._running + self._completions.pending + self._failures.pending
 
     @property
     def capacity(self) -> int:
@@ -93,14 +99,19 @@ class Service:
 
     # From the inbox to the handler.
 
+    @property
+    def _free(self) -> int:
+        """How many more jobs could begin right now: the calls that may still be made, less what is queued for them."""
+        return (self._handler.capacity - len(self._live)) * self._handler.batch - self._queued
+
     async def _free_slots(self) -> int:
-        while self._taken >= self._handler.slots:
+        while (free := self._free) <= 0:
             self._reader = self._loop.create_future()
             await self._reader
-        return self._handler.slots - self._taken
+        return free
 
     def _deliver(self, deliveries: list[Delivery]) -> None:
-        self._taken += len(deliveries)
+        self._queued += len(deliveries)
         outstanding = self.outstanding
         for delivery in deliveries:
             outstanding[delivery.entry] = delivery
@@ -110,15 +121,7 @@ class Service:
 
     def start(self, deliveries: list[Delivery]) -> None:
         """Queue deliveries for the handler; those that need no handler any more get their outcome at once."""
-        for delivery in deliveries:
-            if delivery.deadline_at is not None and delivery.deadline_at <= self.partition.time.now_ms():
-                self._drop(delivery, outcomes.expired(delivery))
-            elif delivery.input_bytes and not delivery.input:
-                self._drop(delivery, self._outcomes.lost_input(delivery))
-            elif delivery.answered:
-                self._drop(delivery, None)
-            else:
-                self._pending.append(delivery)
+        self._pending.extend(deliveries)
         self._make_calls()
 
     def _make_calls(self) -> None:
@@ -129,18 +132,51 @@ class Service:
                 if self._timer is None:
                     self._timer = self._loop.call_later(handler.batch_wait, self._wait_is_over)
                 return
-            call = Call([pending.popleft() for _ in range(min(handler.batch, len(pending)))])
-            self._live.add(call)
-            self.runner.run(call)
+            deliveries = self._take()
+            if deliveries:
+                call = Call(deliveries)
+                self._live.add(call)
+                self._queued -= len(deliveries)
+                self._running += len(deliveries)
+                self.runner.run(call)
+                self._due = False
         if not pending:
-            self._due = False
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+        elif self._rescue is None:
+            self._rescue = self._loop.call_later(_STRANDED_SECONDS, self._hand_back_stranded)
+
+    def _take(self) -> list[Delivery]:
+        """The deliveries of one call; those that need no handler any more get their outcome at once."""
+        pending, most = self._pending, self._handler.batch
+        taken: list[Delivery] = []
+        while pending and len(taken) < most:
+            delivery = pending.popleft()
+            if delivery.answered:
+                self._drop(delivery, None)
+            elif delivery.deadline_at is not None and delivery.deadline_at <= self.partition.time.now_ms():
+                self._drop(delivery, outcomes.expired(delivery))
+            elif delivery.input_bytes and not delivery.input:
+                self._drop(delivery, self._outcomes.lost_input(delivery))
+            else:
+                taken.append(delivery)
+        return taken
+
+    def _hand_back_stranded(self) -> None:
+        """Deliveries that no call has room for: a read asked for them before the calls that run now had begun.
+
+        They must not wait for a long call to end while another worker may be idle.
+        """
+        self._rescue = None
+        if len(self._live) >= self._handler.capacity:
+            for delivery in self._pending:
+                self._drop(delivery, outcomes.released(delivery))
+            self._pending.clear()
 
     def _may_go(self) -> bool:
         """Whether a call that is not full should wait no longer."""
-        return self._due or not self._handler.batch_wait or self._taken >= self._handler.slots or self._gate.closed
+        return self._due or not self._handler.batch_wait or self._free <= 0 or self._gate.closed
 
     def _wait_is_over(self) -> None:
         self._timer = None
@@ -158,7 +194,7 @@ class Service:
 
     def _end(self, call: Call) -> None:
         self._live.discard(call)
-        self._taken -= len(call.deliveries)
+        self._running -= len(call.deliveries)
         if self._ended is not None and not self._live and not self._ended.done():
             self._ended.set_result(None)
 
@@ -169,8 +205,8 @@ class Service:
             self._failures.put(delivery, outcome)
 
     def _drop(self, delivery: Delivery, outcome: Failure | None) -> None:
-        """Give up the slot of a delivery that no handler will see."""
-        self._taken -= 1
+        """Be done with a delivery that no handler will see."""
+        self._queued -= 1
         if outcome is None or delivery.answered:
             self.outstanding.pop(delivery.entry, None)
         else:
@@ -184,7 +220,7 @@ class Service:
         self._failures.flush()
         if self._pending:
             self._make_calls()
-        if self._reader is not None and self._taken < self._handler.slots:
+        if self._reader is not None and self._free > 0:
             if not self._reader.done():
                 self._reader.set_result(None)
             self._reader = None
@@ -209,8 +245,6 @@ class Service:
         self.outstanding.pop(delivery.entry, None)
         if answer in (0, "stale"):
             self._count_stale(delivery, "an outcome was refused as stale: the job was not ours any more")
-        else:
-            self.done += 1
         if self._gate.closed:
             self._loop.call_soon(self._gate.pump)
 
@@ -265,7 +299,7 @@ class Service:
         unread = await self.inbox.unread()
         unstarted = [*self._gate.clear(self), *self._pending]
         self._pending.clear()
-        self._taken += len(unread)
+        self._queued += len(unread)
         for delivery in (*unstarted, *unread):
             self._drop(delivery, outcomes.released(delivery))
         if unstarted or unread:
@@ -288,8 +322,9 @@ class Service:
         self.runner.close()
         self._completions.close()
         self._failures.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._rescue):
+            if timer is not None:
+                timer.cancel()
 
 
 def _size(completion: Completion) -> int:

@@ -15,8 +15,9 @@ from coordinator.worker.gate import Gate
 from coordinator.worker.service import Service
 
 _LIMITS_INTERVAL: Final = 0.1
-_HOLDINGS_INTERVAL: Final = 1.0
-_YOUNG: Final = 1.0
+_HOLDINGS_INTERVAL: Final = 0.5
+_YOUNG: Final = 0.5
+_LEARN_EVERY: Final = 10.0
 _PAGE: Final = 200
 _STUCK_PER_SLOT: Final = 2
 
@@ -49,13 +50,14 @@ class TimeLimits:
 
 
 class Holdings:
-    """Asks about once a second whether the jobs that take longer are still ours; learns what Redis's time is."""
+    """Asks twice a second whether the jobs that take longer are still ours; learns what Redis's time is."""
 
     def __init__(self, services: Sequence[Service], gate: Gate, clock: Clock) -> None:
         self._services = services
         self._gate = gate
         self._clock = clock
         self._log = logging.get("holdings")
+        self._learned = float("-inf")
 
     async def run(self) -> None:
         await repeat(self.check, self._clock, self._log)
@@ -63,8 +65,10 @@ class Holdings:
     async def check(self) -> float:
         """One round. Returns the seconds to rest."""
         waiting = {delivery.entry for delivery in self._gate.waiting}
-        for partition in {service.partition for service in self._services}:
-            await partition.patiently(partial(_learn_time, partition))
+        if self._clock.monotonic() - self._learned >= _LEARN_EVERY:
+            for partition in {service.partition for service in self._services}:
+                await partition.patiently(partial(_learn_time, partition))
+            self._learned = self._clock.monotonic()
         for service in self._services:
             now = time.monotonic()
             old = [
