@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from importlib.metadata import version
+from time import perf_counter
 from typing import Final
 
 from fastapi import FastAPI
@@ -14,18 +15,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api import openapi, problems
 from coordinator.api.asgi import Hot
 from coordinator.api.engine import Engine
 from coordinator.api.problems import Problem, invalid
 from coordinator.api.replies import problem_response
-from coordinator.api.routes import dead, health, models, workers
+from coordinator.api.routes import cancel, dead, health, metrics, models, workers
 from coordinator.api.routes.batch import Batch
 from coordinator.api.routes.inference import Inference
 from coordinator.api.routes.results import ReadResult
-from coordinator.core import logging
 from coordinator.core.errors import CoordinatorError
 from coordinator.core.settings import Settings
 
@@ -57,15 +57,16 @@ class Api(FastAPI):
             redoc_url=None,
         )
         self._posts: dict[str, ASGIApp] = {
-            "/inference": Hot(Inference(self.engine)),
-            "/inference/batch": Hot(Batch(self.engine)),
+            path: Hot(endpoint, "POST", path, self.engine.tally)
+            for path, endpoint in (("/inference", Inference(self.engine)), ("/inference/batch", Batch(self.engine)))
         }
-        self._result: ASGIApp = Hot(ReadResult(self.engine))
+        path = _RESULT + "{request_id}"
+        self._result: ASGIApp = Hot(ReadResult(self.engine), "GET", path, self.engine.tally)
+        self.router.routes.append(Route(path, self._result, methods=["GET"]))
         for path, endpoint in self._posts.items():
             self.router.routes.append(Route(path, endpoint, methods=["POST"]))
-        self.router.routes.append(Route(_RESULT + "{request_id}", self._result, methods=["GET"]))
-        for router in (workers.router, models.router, dead.router, health.router):
-            self.include_router(router(self.engine))
+        for router in (cancel.router, workers.router, models.router, dead.router, health.router, metrics.router):
+            self.router.routes.extend(router(self.engine).routes)
         openapi.install(self, settings)
         _handle_errors(self)
 
@@ -77,14 +78,33 @@ class Api(FastAPI):
             if method == "GET" and path.startswith(_RESULT) and "/" not in path[len(_RESULT) :]:
                 scope["path_params"] = {"request_id": path[len(_RESULT) :]}
                 return await self._result(scope, receive, send)
+            return await self._counted(scope, receive, send)
         return await super().__call__(scope, receive, send)
+
+    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What FastAPI serves."""
+        began = perf_counter()
+        status = 0
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await super().__call__(scope, receive, watch)
+        finally:
+            # A client must not be able to make new labels: what is not served is counted as "other".
+            path = getattr(scope.get("route"), "path", "other")
+            method = "other" if path == "other" or status == 405 else scope["method"]
+            self.engine.tally.answered(method, path, status, perf_counter() - began)
 
     @contextlib.asynccontextmanager
     async def _live(self, _: FastAPI) -> AsyncIterator[None]:
         running = asyncio.create_task(self.engine.run())
-        running.add_done_callback(_say_if_dead)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.engine.opened.wait(), _OPENING_SECONDS)
+            await asyncio.wait_for(self.engine.settled.wait(), _OPENING_SECONDS)
         try:
             yield
         finally:
@@ -97,11 +117,6 @@ class Api(FastAPI):
 def create_app(settings: Settings) -> Api:
     """The API as an ASGI application. Its lifespan opens the connections."""
     return Api(settings)
-
-
-def _say_if_dead(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        logging.get("engine").error("the engine died", exc_info=task.exception())
 
 
 def _handle_errors(app: FastAPI) -> None:
@@ -118,7 +133,7 @@ def _handle_errors(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
             allow = ", ".join(sorted(_methods_of(app, request)))
-            detail = f"{request.method} is not served here, but {allow}."
+            detail = f"{request.method} is not served here; {allow} is."
             return problem_response(Problem("method-not-allowed", detail, headers={"allow": allow}))
         return problem_response(Problem("not-found", "Nothing is served under this path. GET /docs lists what is."))
 
@@ -131,8 +146,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 def _methods_of(app: FastAPI, request: Request) -> set[str]:
     """All methods that the request's path is served with; the router itself names only those of one route."""
-    found: set[str] = set()
-    for route in app.router.routes:
-        if route.matches(request.scope)[0].value:
-            found |= getattr(route, "methods", None) or set()
-    return found
+    matching = [route for route in app.router.routes if route.matches(request.scope)[0].value]
+    # A path that is served as it is does not have the methods of a template that it happens to fit.
+    exact = [route for route in matching if getattr(route, "path", None) == request.scope["path"]]
+    return {method for route in exact or matching for method in getattr(route, "methods", None) or ()}

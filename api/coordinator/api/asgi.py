@@ -6,12 +6,14 @@ Plain ASGI instead of a framework's request and response objects: that is worth 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Final, NamedTuple, TypeAlias
 
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api import problems
 from coordinator.api.problems import Problem
+from coordinator.api.tally import Tally
 from coordinator.core import logging
 from coordinator.core.errors import CoordinatorError
 
@@ -37,11 +39,15 @@ Endpoint: TypeAlias = Callable[[Scope, Receive], Awaitable[Answer]]
 class Hot:
     """An ASGI application around one endpoint. Every error becomes a problem document here."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, method: str, path: str, tally: Tally) -> None:
         self._endpoint = endpoint
+        self._method = method
+        self._path = path
+        self._tally = tally
         self._log = logging.get("http")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
         try:
             status, headers, body = await self._endpoint(scope, receive)
         except (Problem, CoordinatorError) as error:
@@ -51,6 +57,7 @@ class Hot:
         except Exception as error:
             self._log.exception("unhandled error", method=scope["method"], path=scope["path"])
             status, headers, body = answer_problem(error)
+        self._tally.answered(self._method, self._path, status, perf_counter() - began)
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
+from coordinator.api.tally import Tally
 from coordinator.core import logging
 from coordinator.core.connection import Connections
 from coordinator.core.errors import CoordinatorError, Misconfigured, RedisUnavailable
@@ -31,10 +32,13 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.opened = asyncio.Event()
-        """Set once Redis was reached for the first time."""
+        self.settled = asyncio.Event()
+        """Set once Redis was reached for the first time, or turned out not to be ours."""
+        self.failure: Exception | None = None
+        """Why this process can't ever do its work, if that is so."""
         self.waits: set[asyncio.Task[object]] = set()
         """The waits for outcomes that are under way."""
+        self.tally = Tally()
         self.stopping = False
         self.trouble: str | None = None
         """What keeps a background duty from running, if anything does."""
@@ -50,10 +54,21 @@ class Engine:
         return self._core
 
     async def run(self) -> None:
-        """Open, however long that takes, then keep the waiters' subscription alive. Runs until cancelled."""
-        async with await self._open() as connections:
+        """Open, however long that takes, then keep the waiters' subscription alive. Runs until cancelled.
+
+        If the Redis that it finds is not one to work with, it leaves the reason in `failure`, and ends.
+        """
+        try:
+            connections = await self._open()
+        except Exception as error:
+            self.failure = error
+            if isinstance(error, Misconfigured):
+                self._closed = error
+            self.settled.set()
+            return
+        async with connections:
             self._core = Core(connections, Submitter(connections, self.settings), Waiting(connections))
-            self.opened.set()
+            self.settled.set()
             try:
                 while True:
                     await self._listen(self._core.waiting)
@@ -70,14 +85,11 @@ class Engine:
     async def _open(self) -> Connections:
         while True:
             try:
-                return await Connections.open(self.settings, client_name="api")
-            except (RedisUnavailable, Misconfigured) as error:
-                closed: CoordinatorError = error
-            except ValueError:
-                closed = Misconfigured("COORDINATOR_REDIS_URL is not a Redis URL; it reads redis://host:port/db.")
-            if str(closed) != str(self._closed):
-                self._log.error("cannot use Redis", error=str(closed))
-            self._closed = closed
+                return await Connections.open(self.settings, client_name="coordinator-api")
+            except RedisUnavailable as error:
+                if str(error) != str(self._closed):
+                    self._log.warning("waiting for Redis", error=str(error))
+                self._closed = error
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _listen(self, waiting: Waiting) -> None:

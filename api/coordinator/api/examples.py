@@ -38,6 +38,14 @@ RESULT: Final = {
     "finished_at": "2026-01-05T09:00:00.135000Z",
     "output": 4,
 }
+CANCELLED: Final = {
+    "request_id": _ID,
+    "status": "cancelled",
+    "model": "digits",
+    "attempts": 0,
+    "submitted_at": "2026-01-05T09:00:00.120000Z",
+    "finished_at": "2026-01-05T09:00:01.004000Z",
+}
 REGISTER: Final = {"models": {"digits": {"capacity": 8, "version": "1"}}, "metadata": {"device": "cuda:0"}}
 REGISTERED: Final = {
     "worker_id": _WORKER,
@@ -103,6 +111,11 @@ DEAD_LETTER: Final = {
 DEAD_LETTERS: Final = {"dead": [DEAD_LETTER]}
 RETRY: Final = {"request_id": "0-5873292-klmnopqrst234567", "retry_of": _ID, "status": "queued"}
 NOT_READY: Final = {"status": "not ready", "reasons": ["Redis is not available: Connection refused"]}
+METRICS: Final = """\
+# HELP coordinator_model_backlog Jobs that wait in a lane.
+# TYPE coordinator_model_backlog gauge
+coordinator_model_backlog{lane="normal",model="digits"} 12.0
+"""
 PROBLEM_KIND: Final = {
     "type": "/problems/unknown-job",
     "title": "Unknown job",
@@ -120,6 +133,7 @@ _EXTRA: Final[dict[str, dict[str, Any]]] = {
     "too-large": {"limit": 1048576},
     "unknown-model": {"model": "unheard-of"},
     "conflict": {"request_id": _ID},
+    "invalid-state": {"request_id": _ID, "job_status": "succeeded"},
     "backlog-full": {"model": "digits", "retry_after": 1.0},
     "memory-pressure": {"retry_after": 2.0},
     "not-durable": {"retry_after": 1.0},

@@ -66,6 +66,12 @@ def answers(ok: Ok, *kinds: str, redis: bool = True) -> dict[int | str, Document
     return found
 
 
+def text_answer(meaning: str, media_type: str, example: str) -> dict[int | str, Document]:
+    """The responses of an operation that answers in plain text, and needs nothing for it."""
+    content = {media_type: {"schema": {"type": "string"}, "example": example}}
+    return {200: {"description": meaning, "content": content}, **answers({}, redis=False)}
+
+
 def body(struct: type[msgspec.Struct], example: Any, *, required: bool = True) -> Document:
     """The request body of an operation."""
     return {"requestBody": {"required": required, "content": _content(_ref(struct), example)}}
@@ -81,11 +87,20 @@ def install(app: FastAPI, settings: Settings) -> None:
         )
         components = _components(settings)
         document.setdefault("components", {})["schemas"] = components
+        for path in document["paths"].values():
+            for operation in path.values():
+                _drop_default_422(operation["responses"])
         document["paths"] = {**_hot_paths(settings), **document["paths"]}
         return document
 
     served: Callable[[], Document] = build
     app.openapi = served  # type: ignore[method-assign]
+
+
+def _drop_default_422(responses: Document) -> None:
+    """FastAPI names its own form of validation errors wherever there is a parameter; it is never sent."""
+    if "application/json" in responses.get("422", {}).get("content", {}):
+        del responses["422"]
 
 
 def _components(settings: Settings) -> Document:
@@ -186,6 +201,7 @@ def _hot_paths(settings: Settings) -> Document:
                 "parameters": [
                     {"name": "request_id", "in": "path", "required": True, "schema": schemas.REQUEST_SCHEMA},
                     wait,
+                    prefer,
                 ],
                 "responses": _by_name(
                     answers({200: (Result, "The job.", examples.RESULT)}, "unknown-job", "invalid-request")

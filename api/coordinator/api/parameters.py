@@ -28,6 +28,19 @@ def checked_wait(text: str, max_wait: float) -> float:
     return float(text)
 
 
+def asked_wait(query: bytes, prefer: bytes | None, max_wait: float) -> tuple[float, bytes | None]:
+    """How long the client wants to wait, in seconds, and the `Preference-Applied` header that this deserves.
+
+    What the query says goes before the preference. Raises `Problem`.
+    """
+    wait = wait_of(query, max_wait) if query else None
+    if wait is None and prefer is not None:
+        wait = preferred_wait(prefer, max_wait)
+        if wait is not None:
+            return wait, b"wait=%d" % wait
+    return wait or 0.0, None
+
+
 def preferred_wait(prefer: bytes, max_wait: float) -> float | None:
     """`Prefer: wait=N` (RFC 7240) in seconds, at most `max_wait`; None if there is none. A preference is never an error."""
     match = _PREFER_WAIT.search(prefer)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging as std_logging
+import signal
 import socket
+from types import FrameType
 from typing import Any, Final
 
 import uvicorn
@@ -72,12 +74,21 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        if self.started:
+        if self.started and self._api.engine.failure is None:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._api.engine.failure is not None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Unlike uvicorn, don't raise the signal again at the end: to stop when asked to is a success.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._log.info("stopping")
+        if self._api.engine.failure is None:
+            self._log.info("stopping")
         self._api.engine.stop_waiting()
         await super().shutdown(sockets)
 
@@ -91,7 +102,10 @@ class _ToStructlog(std_logging.Handler):
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is under way, within the deployment's drain time."""
+    """Serve until SIGTERM or SIGINT; then finish what is under way, within the deployment's drain time.
+
+    Raises `Misconfigured` if the Redis found is not one to work with. Ends the process if it can't listen.
+    """
     std_logging.basicConfig(handlers=[_ToStructlog()], level=std_logging.WARNING, force=True)
     api = create_app(settings)
     options: dict[str, Any] = {
@@ -110,10 +124,12 @@ async def serve(settings: Settings) -> None:
         "backlog": 4096,
     }
     await Server(uvicorn.Config(api, **options), api).serve()
+    if api.engine.failure is not None:
+        raise api.engine.failure
 
 
 def run(settings: Settings) -> None:
-    """Run the API process in an event loop of its own."""
+    """Run the API process in an event loop of its own. Raises `Misconfigured`."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -48,7 +48,7 @@ class Batch:
                     raise request
                 jobs.append(job_of(request, settings, None if key is None else f"{key}:{index}", shallow=shallow))
             except Problem as problem:
-                answers[index] = _refused(problem)
+                answers[index] = self._refuse(problem)
         return await self._submit(jobs, answers)
 
     async def _submit(self, jobs: list[NewJob], answers: list[bytes | None]) -> Answer:
@@ -63,7 +63,7 @@ class Batch:
                 continue
             outcome, job = next(outcomes), next(named)
             if isinstance(outcome, CoordinatorError):
-                answers[index] = _refused(problems.of(outcome))
+                answers[index] = self._refuse(problems.of(outcome))
                 if isinstance(outcome, Refused):
                     retry_after = max(retry_after, outcome.retry_after)
                 if isinstance(outcome, RedisUnavailable):
@@ -71,12 +71,17 @@ class Batch:
                     continue
             else:
                 answers[index] = accepted(outcome, job.model)
+                self._engine.tally.accepted += 1
             reached = True
         if away is not None and not reached:
             raise away
         if retry_after:
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(retry_after))))
         return Answer(200, headers, b'{"results":[' + b",".join(a for a in answers if a is not None) + b"]}")
+
+    def _refuse(self, problem: Problem) -> bytes:
+        self._engine.tally.refuse(problem.kind)
+        return b'{"problem":%b}' % problems.encode(problem)
 
 
 def decode(body: bytes, content_type: bytes) -> Sequence[InferenceRequest | Problem]:
@@ -102,7 +107,3 @@ def _one(item: bytes | msgspec.Raw, text: bool) -> InferenceRequest | Problem:
         return bodies.decode(_item, item)
     except Problem as problem:
         return problem
-
-
-def _refused(problem: Problem) -> bytes:
-    return b'{"problem":%b}' % problems.encode(problem)

@@ -69,7 +69,7 @@ async def check(engine: Engine) -> Readiness:
         connections = engine.core.connections
         async with asyncio.timeout(_PATIENCE_SECONDS):
             for info in await _infos(connections):
-                _judge_memory(info, reasons, warnings)
+                _judge_memory(info, reasons)
             await connections.check()
     except MemoryPressure as error:
         warnings.append(str(error))
@@ -85,12 +85,10 @@ async def _infos(connections: Connections) -> list[dict[str, Any]]:
     return list(await asyncio.gather(*(p.patiently(partial(p.redis.info, "memory")) for p in servers.values())))
 
 
-def _judge_memory(info: dict[str, Any], reasons: list[str], warnings: list[str]) -> None:
+def _judge_memory(info: dict[str, Any], reasons: list[str]) -> None:
     policy = info.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction":
-        return
-    advice = f"The memory policy of Redis is {policy}: at its memory limit it throws jobs away. Set noeviction."
-    if info.get("maxmemory", 0):
-        reasons.append(advice)
-    else:
-        warnings.append(f"{advice} It has no limit now.")
+    if policy != "noeviction":
+        reasons.append(
+            f"The memory policy of Redis is {policy}: at its memory limit it throws accepted jobs away. "
+            "Set maxmemory-policy to noeviction."
+        )

@@ -7,7 +7,7 @@ import contextlib
 import msgspec
 from starlette.types import Receive, Scope
 
-from coordinator.api import bodies, parameters
+from coordinator.api import bodies, parameters, problems
 from coordinator.api.asgi import JSON, Answer, Headers, read_body
 from coordinator.api.engine import Engine
 from coordinator.api.problems import invalid, too_large
@@ -33,16 +33,18 @@ class Inference:
         engine, settings = self._engine, self._engine.settings
         headers = dict(scope["headers"])
         body = await read_body(receive, settings.max_body_bytes, headers.get(b"content-length"))
-        query: bytes = scope["query_string"]
-        wait = parameters.wait_of(query, settings.max_wait) if query else None
+        wait, applied = parameters.asked_wait(scope["query_string"], headers.get(b"prefer"), settings.max_wait)
         answer_headers: Headers = [JSON]
-        if wait is None and b"prefer" in headers:
-            wait = parameters.preferred_wait(headers[b"prefer"], settings.max_wait)
-            if wait is not None:
-                answer_headers.append((b"preference-applied", b"wait=%d" % wait))
+        if applied is not None:
+            answer_headers.append((b"preference-applied", applied))
         key = headers.get(b"idempotency-key")
         job = new_job(body, settings, None if key is None else parameters.idempotency_key(key))
-        receipt = await engine.core.submitter.submit(job)
+        try:
+            receipt = await engine.core.submitter.submit(job)
+        except CoordinatorError as error:
+            engine.tally.refuse(problems.of(error).kind)
+            raise
+        engine.tally.accepted += 1
         answer_headers.append((b"location", b"/result/" + receipt.request_id.encode()))
         if wait:
             # It is accepted, whatever becomes of the wait: an error now must not read as if it were not.

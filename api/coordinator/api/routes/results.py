@@ -5,12 +5,10 @@ from __future__ import annotations
 from starlette.types import Receive, Scope
 
 from coordinator.api import parameters
-from coordinator.api.asgi import JSON, Answer
+from coordinator.api.asgi import JSON, Answer, Headers
 from coordinator.api.engine import Engine
 from coordinator.api.routes.inference import encode_result
 from coordinator.api.waits import outcome
-
-PATH = "/result/"
 
 
 class ReadResult:
@@ -20,8 +18,10 @@ class ReadResult:
         self._engine = engine
 
     async def __call__(self, scope: Scope, receive: Receive) -> Answer:
-        query: bytes = scope["query_string"]
-        wait = parameters.wait_of(query, self._engine.settings.max_wait) if query else None
-        request_id: str = scope["path_params"]["request_id"]
-        result = await outcome(self._engine, receive, request_id, wait or 0.0)
-        return Answer(200, [JSON], encode_result(result))
+        prefer = next((value for name, value in scope["headers"] if name == b"prefer"), None)
+        wait, applied = parameters.asked_wait(scope["query_string"], prefer, self._engine.settings.max_wait)
+        headers: Headers = [JSON]
+        if applied is not None:
+            headers.append((b"preference-applied", applied))
+        result = await outcome(self._engine, receive, scope["path_params"]["request_id"], wait)
+        return Answer(200, headers, encode_result(result))
