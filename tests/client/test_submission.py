@@ -16,6 +16,7 @@ from coordinator.client import (
     Conflict,
     InvalidInput,
     JobRequest,
+    NotDurable,
     RedisUnavailable,
     UnknownModel,
     Unreachable,
@@ -145,6 +146,14 @@ async def test_a_full_backlog_is_waited_out(start_api: StartApi, hand: Hand) -> 
         answers = await many
         assert {job.request_id for job in taken} == {await one, *answers}
     assert sorted(job.input for job in taken if job.input != "one") == list(range(9))
+
+
+async def test_a_durability_that_was_not_confirmed_is_not_accepted(api: Api, hand: Hand) -> None:
+    async with AsyncClient(api.url, patience=0.0) as client:
+        for _ in range(2):
+            with pytest.raises(NotDurable):
+                await client.submit(hand.model, 1, durability="replicated", idempotency_key="k")
+    assert len(await hand.take()) == 1
 
 
 async def test_no_answer_from_the_address(free_port: int) -> None:

@@ -7,6 +7,7 @@ before the others begin. In the middle, one worker is killed while it works. In 
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,8 +24,8 @@ MODEL: Final = "digits"
 _PER_REQUEST: Final = 16
 _IN_FLIGHT: Final = 128
 """Enough for three workers of 32 each, and some that wait."""
-_PATIENCE: Final = 60.0
-"""Seconds after which a job without an outcome counts as lost."""
+_PATIENCE: Final = 30.0
+"""Seconds after which a job without an outcome counts as lost, and no more are handed in."""
 _TRIES: Final = 500
 
 
@@ -67,6 +68,7 @@ class Demonstration:
         self._advance = advance
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._flying: dict[int, str] = {}
+        self._lost = 0
         self._half_done = asyncio.Event()
         self.account = Account()
 
@@ -77,31 +79,38 @@ class Demonstration:
         async with asyncio.TaskGroup() as group:
             if victim is not None:
                 group.create_task(self._kill(victim))
-            for places in _chunks(len(self._images), _PER_REQUEST):
-                for _ in places:
-                    await self._room.acquire()
-                answers = await self._client.submit_many(MODEL, [self._images[i] for i in places])
-                for i, answer in zip(places, answers, strict=True):
-                    if isinstance(answer, CoordinatorError):
-                        self.account.refused.append(answer)
-                        self._room.release()
-                    else:
-                        self.account.accepted += 1
-                        self._flying[i] = answer
-                        group.create_task(self._follow(i, answer))
+            async with asyncio.TaskGroup() as following:
+                await self._submit(following)
+            self._half_done.set()
         self.account.seconds = loop.time() - begin
         return self.account
+
+    async def _submit(self, following: asyncio.TaskGroup) -> None:
+        for places in _chunks(len(self._images), _PER_REQUEST):
+            for _ in places:
+                await self._room.acquire()
+            if self._lost:
+                return
+            answers = await self._client.submit_many(MODEL, [self._images[i] for i in places])
+            for i, answer in zip(places, answers, strict=True):
+                if isinstance(answer, CoordinatorError):
+                    self.account.refused.append(answer)
+                    self._room.release()
+                else:
+                    self.account.accepted += 1
+                    self._flying[i] = answer
+                    following.create_task(self._follow(i, answer))
 
     async def _follow(self, i: int, request_id: str) -> None:
         try:
             self.account.results[i] = await self._client.wait(request_id, timeout=_PATIENCE)
         except CoordinatorError:
-            return  # without an outcome: it will be counted as lost
+            self._lost += 1
         finally:
             del self._flying[i]
             self._room.release()
             self._advance()
-            if len(self.account.results) * 2 >= len(self._images):
+            if self._lost or len(self.account.results) * 2 >= len(self._images):
                 self._half_done.set()
 
     async def _kill(self, victim: Child) -> None:
@@ -109,11 +118,13 @@ class Demonstration:
         await self._half_done.wait()
         for _ in range(_TRIES):
             victim.signal(signal.SIGSTOP)
+            await self._held_by(victim.name)
+            # What it sent before it stood still may just be arriving: only the second look counts.
             self.account.held = await self._held_by(victim.name)
             if self.account.held or not self._flying:
                 break
             victim.signal(signal.SIGCONT)
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(random.uniform(0.002, 0.02))
         victim.signal(signal.SIGKILL)
         self.account.killed = victim.name
 

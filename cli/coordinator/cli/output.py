@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import orjson
@@ -23,6 +25,14 @@ def logs_as_json(wanted: bool) -> None:
     """Let this process, and those it starts, log as JSON if `wanted`."""
     if wanted:
         os.environ["COORDINATOR_LOG_FORMAT"] = "json"
+
+
+def own_name() -> str:
+    """How to call this command again from here: by its name, or where it is not on PATH, by its place."""
+    if shutil.which("coordinator") is not None:
+        return "coordinator"
+    started = Path(sys.argv[0])
+    return os.path.relpath(started) if started.name == "coordinator" else f"{sys.executable} -m coordinator.cli"
 
 
 def console() -> Console:

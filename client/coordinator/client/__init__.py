@@ -5,9 +5,10 @@ loop; `Producer` goes straight into Redis, for producers that sit next to it and
 
 What all three promise: once `submit` has returned a request id, the job is accepted, and it reaches one final outcome.
 Sending again after a lost reply never makes a second job: over HTTP every submission carries an idempotency key, and
-into Redis every submission is idempotent by its request id. Refusals (`BacklogFull`, `MemoryPressure`,
-`RedisUnavailable`) are tried again, as late as the coordinator asks, until the client's patience is over; then they
-are raised. An outcome that is not a success is not an exception until you ask for its value.
+into Redis every submission is idempotent by its request id. Over HTTP, refusals (`BacklogFull`, `MemoryPressure`,
+`NotDurable`, `RedisUnavailable`) are tried again, as late as the coordinator asks, until the client's patience is over;
+then they are raised. A `Producer` raises them at once. An outcome that is not a success is not an exception until you
+ask for its value.
 """
 
 from coordinator.client.async_client import AsyncClient

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from typing import Any, Final, Self, Unpack, overload
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
 from coordinator.client.batches import Batch, decode_answers, split
@@ -43,9 +42,8 @@ class AsyncClient:
         *,
         timeout: float = 10.0,
         patience: float = 30.0,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._transport = Transport(url, timeout=timeout, patience=patience, transport=transport)
+        self._transport = Transport(url, timeout=timeout, patience=patience)
 
     async def submit(
         self,
@@ -62,7 +60,7 @@ class AsyncClient:
         """
         body = to_json(JobRequest(model, input, **options))
         response = await self._transport.send("POST", "/inference", content=body, headers=_headers(idempotency_key))
-        return _decode_accepted(response.content).request_id
+        return _decode_accepted(response.body).request_id
 
     @overload
     async def submit_many(
@@ -162,7 +160,7 @@ class AsyncClient:
         response = await self._transport.send(
             method, path, content=content, params=params, repeatable=repeatable, headers=_JSON if content else None
         )
-        return response.content
+        return response.body
 
     async def close(self) -> None:
         await self._transport.close()
@@ -181,7 +179,7 @@ class AsyncClient:
             held=max(0.0, wait),
             patience=patience,
         )
-        return decode_result(response.content)
+        return decode_result(response.body)
 
     async def _submit_batch(self, batch: Batch, answers: list[str | CoordinatorError]) -> Refused | None:
         """Submit one batch into `answers`. Returns why no more should be tried, if the patience is over."""
@@ -197,7 +195,7 @@ class AsyncClient:
                     answers[i] = error
                 return error if isinstance(error, Refused) else None
             refused: list[Refused] = []
-            for i, answer in zip(batch.indexes, decode_answers(response.content), strict=True):
+            for i, answer in zip(batch.indexes, decode_answers(response.body), strict=True):
                 if answer.problem is None:
                     answers[i] = answer.request_id
                 else:

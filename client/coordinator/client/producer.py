@@ -65,7 +65,7 @@ class Producer:
     ) -> str:
         """Hand in one job and return its request id. Calls at the same time share one step.
 
-        Raises `InvalidInput`, `UnknownModel`, `BacklogFull`, `MemoryPressure`, `Conflict`, `RedisUnavailable`.
+        Raises `InvalidInput`, `UnknownModel`, `BacklogFull`, `MemoryPressure`, `Conflict`, `RedisUnavailable`, `NotDurable`.
         """
         job = new_job(JobRequest(model, input, **options), idempotency_key)
         return (await self._submitter.submit(job)).request_id

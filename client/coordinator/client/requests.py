@@ -24,6 +24,8 @@ class Options(TypedDict, total=False):
     """How long to hold it back before it may start."""
     deadline_seconds: float
     """How long after submission it must have started; else it expires."""
+    durability: str
+    """memory, replicated or fsync: what must have confirmed the job before it counts as accepted."""
 
 
 class JobRequest(msgspec.Struct, omit_defaults=True):
@@ -36,6 +38,7 @@ class JobRequest(msgspec.Struct, omit_defaults=True):
     max_attempts: int | None = None
     delay_seconds: float = 0.0
     deadline_seconds: float | None = None
+    durability: str | None = None
 
 
 def _plain(value: object) -> object:
@@ -79,6 +82,7 @@ def new_job(request: JobRequest, idempotency_key: str | None = None) -> NewJob:
         delay_ms=cast(int, _ms(request.delay_seconds)),
         deadline_ms=_ms(request.deadline_seconds),
         idempotency_key=idempotency_key,
+        durability=request.durability,
     )
 
 

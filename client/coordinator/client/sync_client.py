@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, Unpack, overload
 
-import httpx
-
 from coordinator.client.async_client import AsyncClient
 from coordinator.client.loop_thread import LoopThread
 from coordinator.client.requests import JobRequest, Options
@@ -24,9 +22,8 @@ class Client:
         *,
         timeout: float = 10.0,
         patience: float = 30.0,
-        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._client = AsyncClient(url, timeout=timeout, patience=patience, transport=transport)
+        self._client = AsyncClient(url, timeout=timeout, patience=patience)
         self._loop = LoopThread()
 
     def submit(

@@ -1,4 +1,4 @@
-"""One way to the coordinator: an HTTP connection pool that knows what may be sent again, and when to give up."""
+"""One way to the coordinator: it knows what may be sent again, when, and when to give up."""
 
 from __future__ import annotations
 
@@ -6,52 +6,29 @@ import asyncio
 import random
 from collections.abc import Mapping
 from typing import Final
-
-import httpx
+from urllib.parse import urlencode
 
 from coordinator.client.errors import Unreachable, problem_of
-from coordinator.core.errors import InvalidInput, Refused
+from coordinator.client.http1 import Connections, NotConnected, Response, origin
+from coordinator.core.errors import Refused
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
-_KEEP_ALIVE: Final = 4.0
-"""Seconds; below the server's own, or a request meets a connection that is just being closed."""
-_LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
 class Transport:
     """Sends requests to one coordinator. Times in seconds.
 
     `timeout`: for one try, besides what the request itself asks the server to wait. `patience`: for how long to try
-    again after a refusal or a lost connection.
+    again after a refusal or a lost connection. Raises `InvalidInput` if `url` can't be one.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        timeout: float,
-        patience: float,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        try:
-            base = httpx.URL(url)
-        except httpx.InvalidURL as error:
-            raise InvalidInput(f"'{url}' is not a URL: {error}.") from error
-        if base.scheme not in ("http", "https") or not base.host:
-            raise InvalidInput(f"'{url}' is not the URL of a coordinator; it looks like {DEFAULT_URL}.")
+    def __init__(self, url: str, *, timeout: float, patience: float) -> None:
         self.url = url
         self._timeout = timeout
         self.patience = patience
-        self._http = httpx.AsyncClient(
-            base_url=base,
-            transport=transport,
-            verify=base.scheme == "https",  # loading the certificates takes longer than starting all the rest
-            trust_env=base.host not in _LOOPBACK,
-            timeout=timeout,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE),
-        )
+        self._connections = Connections(origin(url))
 
     async def send(
         self,
@@ -64,7 +41,7 @@ class Transport:
         held: float = 0.0,
         repeatable: bool = True,
         patience: float | None = None,
-    ) -> httpx.Response:
+    ) -> Response:
         """Send until there is an answer; return it if it is a success, else raise what it says.
 
         `held`: for how long the server was asked to hold the answer back. `repeatable`: doing it twice is the same as
@@ -73,21 +50,22 @@ class Transport:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + (self.patience if patience is None else patience)
-        timeout = httpx.Timeout(self._timeout, read=self._timeout + held, pool=None)
+        query = f"?{urlencode(params)}" if params else ""
         backoff = _FIRST_PAUSE
         while True:
             try:
-                response = await self._http.request(
-                    method, path, content=content, headers=headers, params=params, timeout=timeout
-                )
-            except httpx.TransportError as error:
-                trouble: Refused = Unreachable(f"No answer from {self.url}: {str(error) or type(error).__name__}.", 0.0)
-                if not repeatable and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                async with asyncio.timeout(self._timeout + held):
+                    response = await self._connections.request(
+                        method, path + query, headers or {}, content, repeatable=repeatable
+                    )
+            except (OSError, EOFError) as error:
+                trouble: Refused = Unreachable(f"No answer from {self.url}: {_why(error)}.", 0.0)
+                if not repeatable and not isinstance(error, NotConnected):
                     raise trouble from error
             else:
                 if response.is_success:
                     return response
-                problem = problem_of(response.content, response.status_code, _retry_after(response))
+                problem = problem_of(response.body, response.status, _retry_after(response))
                 if not isinstance(problem, Refused):
                     raise problem
                 trouble = problem
@@ -99,10 +77,16 @@ class Transport:
             backoff = min(backoff * 2, _LONGEST_PAUSE)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._connections.close()
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _why(error: OSError | EOFError) -> str:
+    if isinstance(error, EOFError):
+        return "the connection was closed"
+    return "it takes too long" if type(error) is TimeoutError else str(error)
+
+
+def _retry_after(response: Response) -> float | None:
     """The seconds of a Retry-After header; its other form, a date, is not used by the coordinator."""
     try:
         return max(0.0, float(response.headers["retry-after"]))

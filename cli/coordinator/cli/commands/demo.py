@@ -20,7 +20,7 @@ from coordinator.cli.commands.up import DIGITS, show
 from coordinator.cli.demonstration import Account, Demonstration, Summary, summary, to_document
 from coordinator.cli.extras import needs
 from coordinator.cli.http import probe
-from coordinator.cli.output import AsJson, console, print_fields, print_json
+from coordinator.cli.output import AsJson, console, own_name, print_fields, print_json
 from coordinator.cli.system import Plan, System, running
 from coordinator.client import AsyncClient
 from coordinator.core import logging
@@ -128,13 +128,17 @@ def _verdict(account: Account, figures: Summary) -> int:
 
 
 def _how_to_look_around() -> None:
-    console().print(
-        "\nTo look around, start the same system and leave it running: coordinator up   (or: coordinator demo --keep)"
-        "\n  curl http://127.0.0.1:8000/workers        who is there, and what each holds"
-        "\n  coordinator submit digits @image.json     hand in a job of your own"
-        "\n  redis-cli -u URL --scan                   the streams themselves; `up` says the URL, streams.md the rest"
-        "\n  http://127.0.0.1:8000/docs                every endpoint, with examples",
-        markup=False,
+    me = own_name()
+    console().print("\nTo look around, start the same system and leave it running:", markup=False)
+    print_fields(
+        (
+            (f"  {me} up", "says where the API and Redis listen; Ctrl-C drains it"),
+            ("  curl http://127.0.0.1:8000/workers", "who is there, and what each holds"),
+            (f"  {me} submit digits @image.json", "a job of your own"),
+            (f"  {me} models", "what waits for whom"),
+            ("  redis-cli -u URL --scan", "the streams themselves; streams.md explains every key"),
+            ("  http://127.0.0.1:8000/docs", "every endpoint, with examples"),
+        )
     )
 
 

@@ -33,6 +33,9 @@ def command(
     max_attempts: Annotated[int | None, typer.Option(help="How often to try.")] = None,
     delay: Annotated[float | None, typer.Option(help="Seconds to hold it back.")] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds in which it must have started.")] = None,
+    durability: Annotated[
+        str | None, typer.Option(help="What must have confirmed it: memory, replicated or fsync.")
+    ] = None,
     key: Annotated[
         str | None, typer.Option(help="Idempotency key: the same key finds the same job; for one job only.")
     ] = None,
@@ -52,6 +55,8 @@ def command(
         options["delay_seconds"] = delay
     if deadline is not None:
         options["deadline_seconds"] = deadline
+    if durability is not None:
+        options["durability"] = durability
     if input != "-":
         value = _value(_read(input), "INPUT")
         with connect(coordinator) as client:

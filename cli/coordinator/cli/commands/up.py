@@ -11,7 +11,7 @@ import typer
 
 from coordinator.cli import signals
 from coordinator.cli.extras import needs
-from coordinator.cli.output import AsJson, console, print_fields, print_json
+from coordinator.cli.output import AsJson, console, own_name, print_fields, print_json
 from coordinator.cli.system import Plan, System, running
 from coordinator.core import logging
 from coordinator.core.settings import Settings
@@ -87,7 +87,7 @@ def show(system: System) -> None:
             ("workers", ", ".join(system.workers) or "none"),
             ("logs", f"{system.logs}/"),
             ("look around", f"curl {url}/workers"),
-            ("", f"coordinator workers --coordinator {url}"),
+            ("", f"{own_name()} workers --coordinator {url}"),
             ("", f"redis-cli -u {redis} --scan --pattern 'coord:*'"),
         )
     )
