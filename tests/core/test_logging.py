@@ -38,3 +38,11 @@ def test_one_event_is_one_line(log_format: str) -> None:
     assert first["level"] == "info"
     assert first["timestamp"].endswith("Z")
     assert "ValueError: why" in second["exception"]
+
+
+def test_in_a_program_of_somebody_else_s_nothing_goes_to_its_output() -> None:
+    code = "from coordinator.core import logging; logging.get('duty').warning('trouble', jobs=3)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout == b""
+    assert b"trouble" in done.stderr
+    assert b"jobs=3" in done.stderr

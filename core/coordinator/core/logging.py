@@ -42,8 +42,16 @@ def configure(settings: Settings, process: str) -> None:
 
 
 def get(name: str) -> structlog.typing.FilteringBoundLogger:
-    """The logger of the duty `name`."""
-    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger(duty=name)
+    """The logger of the duty `name`. In a program of somebody else's (no `configure`), it is one of the standard library's."""
+    logger: structlog.typing.FilteringBoundLogger
+    if structlog.is_configured():
+        logger = structlog.get_logger(duty=name)
+    else:
+        logger = structlog.wrap_logger(
+            logging.getLogger(f"coordinator.{name}"),
+            processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
+            wrapper_class=structlog.stdlib.BoundLogger,
+        )
     return logger
 
 
