@@ -13,6 +13,13 @@ from coordinator.core.errors import Misconfigured
 from coordinator.core.settings import Settings
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("faults")
+    group.addoption("--campaign-seconds", default="40", help="for how long a campaign injects faults")
+    group.addoption("--campaign-seed", default=None, help="what decides its faults and jobs; default: a new one")
+    group.addoption("--campaign-faults", default=None, help="only these, separated by commas; default: all")
+
+
 def pytest_configure() -> None:
     """No setting of the developer's own shell may decide how a test ends."""
     for name in [name for name in os.environ if name.startswith("COORDINATOR_")]:

@@ -16,6 +16,7 @@ import schemathesis
 from harness.api import Serve
 from harness.redis import RedisServer
 from hypothesis import HealthCheck, settings
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from coordinator.api.app import create_app
 from coordinator.core.settings import Settings
@@ -96,11 +97,24 @@ def url(redis_server: RedisServer) -> Iterator[str]:
         process.stderr.close()
 
 
+@schemathesis.serializer("application/x-ndjson")
+def _lines(_: schemathesis.SerializationContext, value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+_TOO_STRICT = [
+    # A schema can't say all: 1.0 is an integer to it, a window may be smaller than its capacity.
+    positive_data_acceptance,
+    # A batch is accepted whatever its jobs are, each of which has an answer of its own.
+    negative_data_rejection,
+]
+
+
 @schemathesis.openapi.from_dict(DOCUMENT).parametrize()
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_foreseen(case: schemathesis.Case, url: str) -> None:
+def test_every_answer_is_foreseen(case: schemathesis.Case[Any], url: str) -> None:
     response = case.call(base_url=url)
     if response.status_code >= 500:
         # There is no replica and no disk here, and asking for them is fine.
         assert response.json()["type"] == "/problems/not-durable"
-    case.validate_response(response, excluded_checks=[schemathesis.checks.not_a_server_error])
+    case.validate_response(response, excluded_checks=[schemathesis.checks.not_a_server_error, *_TOO_STRICT])

@@ -150,3 +150,19 @@ async def test_waits_cost_one_subscription(serve: Serve, field: Field) -> None:
     app.engine.stop_waiting()
     assert {(await wait).json()["status"] for wait in waits} == {"queued"}
     assert not app.engine.waits
+
+
+async def test_many_who_ask_at_once_each_get_their_own(api: httpx.AsyncClient, field: Field) -> None:
+    ids = await field.put_many(150)
+    await field.assign()
+    jobs = await field.take(count=16)
+    await field.complete(*(job.done(job.request_id) for job in jobs))
+    done = {job.request_id for job in jobs}
+    asked = [*ids, "0-5984846-jj6fdshcdbsuyxm6"]
+    answers = await asyncio.gather(*(api.get(f"/result/{request_id}") for request_id in asked))
+    problem(answers[-1], 404, "unknown-job")
+    for request_id, answer in zip(ids, answers, strict=False):
+        shown = answer.json()
+        assert shown["request_id"] == request_id
+        assert shown.get("output") == (request_id if request_id in done else None)
+    assert len(done) == 16

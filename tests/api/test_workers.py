@@ -166,6 +166,13 @@ async def test_a_wrong_registration_is_refused(api: httpx.AsyncClient, body: Any
     assert (await api.get("/workers")).json() == {"workers": []}
 
 
+async def test_a_wrong_value_is_pointed_at(api: httpx.AsyncClient) -> None:
+    response = await api.post("/register", json={"models": {"a/b": {"capacity": "8"}}})
+    assert problem(response, 422, "invalid-request")["errors"][0]["pointer"] == "#/models/*/capacity"
+    response = await api.post("/register", json={"models": {"a/b": {"capacity": 8, "window": 4}}})
+    assert problem(response, 422, "invalid-request")["errors"][0]["pointer"] == "#/models/a~1b/window"
+
+
 async def test_a_registration_has_a_size(api: httpx.AsyncClient) -> None:
     problem(await api.post("/register", json={"models": ["m"], "metadata": {"x": "y" * 100_000}}), 413, "too-large")
     problem(await api.post("/register", content=b"{"), 422, "malformed-json")

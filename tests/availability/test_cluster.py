@@ -12,6 +12,7 @@ from harness.fleet import Producer, fleet, outcomes
 from redis.crc import key_slot
 
 from coordinator.core import keys
+from coordinator.core.audit import audit
 from coordinator.core.connection import Connections
 from coordinator.core.records import SUCCEEDED, NewJob
 from coordinator.core.settings import Settings
@@ -54,6 +55,7 @@ async def run_through(
         await until(
             lambda: all_succeeded(connections, producer.accepted), "every accepted job has succeeded", seconds=40
         )
+        assert not (await audit(connections, settings)).findings
     return producer
 
 

@@ -10,6 +10,7 @@ import pytest
 from harness.clusters import Node, Replicated, replicated, until
 from harness.fleet import Producer, fleet, outcomes
 
+from coordinator.core.audit import audit
 from coordinator.core.connection import Connections
 from coordinator.core.records import SUCCEEDED, NewJob
 from coordinator.core.settings import Settings
@@ -55,6 +56,8 @@ async def run_through(
             )
         else:
             await until(lambda: all_succeeded(connections, producer.accepted[before:]), "new jobs succeed", seconds=30)
+        # A replica has all that its master had done up to some moment, steps whole: what is lost leaves nothing behind.
+        assert not (await audit(connections, settings)).findings
     return producer
 
 

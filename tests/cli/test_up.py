@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
+from harness.redis import RedisServer
 
 from coordinator.client import AsyncClient
 
@@ -125,9 +126,25 @@ async def test_ctrl_c_lets_running_jobs_finish_and_keeps_their_results(up: Start
 async def test_two_systems_do_not_share_a_data_folder(up: StartUp, tmp_path: Path) -> None:
     await up()
     code, said = await _fails("--port=0", f"--data={tmp_path}")
-    assert code == 1
+    assert code == 2
     assert "running in" in said
     assert "--data" in said
+
+
+async def test_on_a_redis_that_is_there(up: StartUp, redis_server: RedisServer) -> None:
+    url = redis_server.url(12)
+    system = await up(f"--redis={url}", "--workers=1")
+    assert system.where["redis"] == url
+    assert "redis" not in system.where["processes"]
+    async with AsyncClient(system.url) as client:
+        assert [r.value() async for r in client.map("echo", range(5))] == list(range(5))
+    assert await system.interrupt() == 0
+
+
+async def test_no_redis_where_it_is_said_to_be(free_port: int, tmp_path: Path) -> None:
+    code, said = await _fails("--port=0", f"--data={tmp_path}", f"--redis=redis://127.0.0.1:{free_port}")
+    assert code == 1
+    assert "Redis is not available" in said
 
 
 async def test_a_port_that_is_taken(tmp_path: Path) -> None:

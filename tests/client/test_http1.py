@@ -144,7 +144,7 @@ async def test_answers_of_somebody_else(serve: Serve, status: int, error: type[E
 
 
 async def test_an_address_that_takes_too_long(serve: Serve) -> None:
-    _, url = await serve(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+    _, url = await serve(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", GOOD)
     async with AsyncClient(url, timeout=0.05, patience=0.0) as client:
         with pytest.raises(Unreachable, match="too long"):
             await client.request("GET", "/")

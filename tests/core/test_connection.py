@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from client.proxy import Proxy
@@ -178,3 +179,18 @@ async def test_durability_that_the_server_can_not_tell_is_refused_clearly(field:
             confirm_seconds=0.01,
         )
     assert await field.lane() == []
+
+
+@pytest.mark.parametrize("ticks", range(12))
+async def test_a_blocking_read_that_is_cancelled_ends(field: Field, ticks: int) -> None:
+    """At whichever of its steps the cancellation comes: swallowed once, its process would not stop when told to."""
+    client: Any = field.partition.blocking()
+    await client.ping()
+    task = asyncio.create_task(client.bzpopmin(["nothing"], timeout=60))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait((task,), timeout=10)
+    assert task in done
+    assert task.cancelled()
+    await client.aclose()

@@ -75,6 +75,19 @@ async def test_a_worker_whose_loop_stands_still_keeps_its_work_and_gets_no_more(
     assert await both.complete(job.done()) == [1]
 
 
+async def test_a_lease_that_comes_back_wakes_those_who_waited_for_it(both: Field) -> None:
+    """It was late, but nobody had taken it for lost yet."""
+    await both.register()
+    await both.end_lease()
+    await both.put()
+    assert await both.assign() == (0, 0, "starved")
+    await both.woken()
+    assert await _heartbeat(both) == "live"
+    assert await both.woken() == {"m"}
+    assert await _heartbeat(both) == "live"
+    assert await both.woken() == set()
+
+
 async def test_a_draining_worker_gets_no_more_and_finishes_what_it_has(both: Field) -> None:
     await both.register()
     job = await both.given()

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from coordinator.core import keys, membership, steps
 from coordinator.core.clock import SystemClock
 from coordinator.core.connection import Connections, Partition
-from coordinator.core.duty import run_all
+from coordinator.core.duty import run_all, stop
 from coordinator.core.errors import CoordinatorError, Refused
 from coordinator.core.records import ModelOffer, NewJob
 from coordinator.core.results import Result, result_of
@@ -43,10 +43,12 @@ class EchoWorker:
         )
 
     async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat())
-            for model in self._models:
-                group.create_task(self._serve(self._connections.of_model(model), model))
+        loops = [self._beat(), *(self._serve(self._connections.of_model(model), model) for model in self._models)]
+        tasks = [asyncio.create_task(loop) for loop in loops]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await stop(tasks)
 
     async def _beat(self) -> None:
         while True:

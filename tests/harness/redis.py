@@ -43,8 +43,13 @@ class RedisServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         with (self.folder / "redis.log").open("ab") as log:
+            # Python ignores SIGXFSZ, and so shall the server: a file that may not grow is to be an error, not its end.
             self._process = subprocess.Popen(
-                [*command, "--save", "", *self._arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, "--save", "", *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                restore_signals=False,
             )
         deadline = time.monotonic() + _START_SECONDS
         while not self._answers():

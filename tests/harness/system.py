@@ -22,8 +22,8 @@ PLAYER: Final = "harness.models.plays:worker"
 SECONDS: Final = 60.0
 """After so long a test gives up waiting."""
 SHORT: Final[dict[str, Any]] = {
-    "lease_seconds": 1.5,
-    "heartbeat_seconds": 0.4,
+    "lease_seconds": 3.0,
+    "heartbeat_seconds": 0.5,
     "overdue_grace": 0.5,
     "backoff_base": 0.1,
     "backoff_cap": 0.5,

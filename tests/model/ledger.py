@@ -36,7 +36,7 @@ class Worker:
     state: str = "live"
     incarnation: str = "1"
     leased: bool = True
-    blamed: bool = False
+    blameless: bool = False
     offers: dict[str, tuple[int, int]] = field(default_factory=dict)
     serving: set[str] = field(default_factory=set)
 
@@ -159,29 +159,25 @@ class Ledger:
             return {}, {}, 0, False
         if who.leased and who.state in ("live", "draining") and not retire:
             return {}, {}, 0, False
-        blaming = not retire and who.state != "retiring" and not who.blamed
+        blaming = not retire and who.state != "retiring" and not who.blameless
         if retire:
             who.state, who.leased = "retiring", False
         elif who.state in ("live", "draining"):
             who.state = "lost"
         who.serving.clear()
         held = {i: s for model in who.offers for i, s in self.inbox(name, model).items()}
-        pages = [[i for i, s in self.inbox(name, model).items() if s.read][:count] for model in who.offers]
-        delivered = sorted((i for page in pages for i in page), key=lambda i: (_order(held[i].entry), held[i].stream))
+        delivered = [i for model in sorted(who.offers) for i, s in self.inbox(name, model).items() if s.read][:count]
         expected: Expected = {}
-        for n, request_id in enumerate(delivered[:count]):
+        for request_id in delivered:
             seen = held[request_id]
-            suspect = bool(seen.crashed)
-            if blaming and (not suspect or n == 0):
+            if blaming:
                 crashed = (*seen.crashed, name)
                 expected[request_id] = (
                     "failed" if len(crashed) >= MAX_CRASHES else self.back(request_id, seen.attempt + 1, crashed)
                 )
             else:
                 expected[request_id] = self.back(request_id, seen.attempt, seen.crashed)
-            blaming = blaming and not suspect
-        who.blamed = who.blamed or bool(delivered)
-        unread = {i: self.back(i, s.attempt, s.crashed) for i, s in held.items() if i not in delivered}
+        unread = {i: self.back(i, s.attempt, s.crashed) for i, s in held.items() if not s.read}
         budget = max(0, count - len(delivered))
         if len(unread) <= budget:
             expected |= unread
@@ -190,8 +186,3 @@ class Ledger:
         if left == 0 and who.state == "retiring":
             del self.workers[name]
         return expected, unread, budget, left > 0
-
-
-def _order(entry: str) -> tuple[int, int]:
-    ms, _, sequence = entry.partition("-")
-    return int(ms), int(sequence)

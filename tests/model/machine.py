@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 from model.ledger import MAX_CRASHES, Expected, Job, Ledger, Place
 
 from coordinator.core.connection import Connections
-from coordinator.core.records import decode_record
+from coordinator.core.records import FINAL, decode_record
 from coordinator.core.settings import Settings
 
 _T = TypeVar("_T")
@@ -38,9 +38,31 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.do(self.field.census())
+            self.do(self._finish())
         finally:
             self.do(self.connections.close())
             self.loop.close()
+
+    async def _finish(self) -> None:
+        """All workers are gone and a good one comes: whatever happened before, every job ends, and nothing is left."""
+        field = self.field
+        for worker in WORKERS:
+            await field.end_lease(worker)
+            while (await field.reclaim(worker)).more:
+                pass
+        assert await field.register("good", models=dict.fromkeys(MODELS, "1000:1000"))
+        await field.fall_due()
+        await field.promote()
+        for model in MODELS:
+            while (await field.assign("good", model=model)).state == "more":
+                pass
+            jobs = await field.take("good", model)
+            done = [job.done(flags=b"i" if self.ledger.jobs[job.request_id].blob else b"") for job in jobs]
+            assert set(await field.complete(*done, worker="good", model=model)) <= {1}
+        assert await field.places() == {}
+        records = await field.census()
+        assert set(records) == set(self.ledger.jobs)
+        assert all(record.status in FINAL for record in records.values())
 
     def do(self, step: Coroutine[Any, Any, _T]) -> _T:
         return self.loop.run_until_complete(step)

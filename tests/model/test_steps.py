@@ -33,10 +33,44 @@ class Steps(Machine):
 
     submissions: list[Submission]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(
+        a=offers, b=offers, some=st.lists(st.tuples(models, st.booleans(), st.booleans(), st.booleans()), min_size=2)
+    )
+    def begin(self, a: Offers, b: Offers, some: list[tuple[str, bool, bool, bool]]) -> None:
+        """Two workers, and some jobs in their hands: from here on everything is interesting."""
         self.submissions = []
-        self.register("a", "1", {"m": (2, 4), "x": (1, 2)})
+        self.register("a", "1", {"m": (2, 4), **a})
+        self.register("b", "1", b)
+        for model, late, delayed, blob in some[:8]:
+            self.submit(model, "normal", late, delayed, blob, None, None, 0)
+        for model in MODELS:
+            self.flow(model, 100)
+
+    # Several steps at once, as they mostly come: without them most examples would not get far
+
+    @rule(model=models, count=counts)
+    def flow(self, model: str, count: int) -> None:
+        """What waits is assigned and read."""
+        self.dispatch(model)
+        for name in WORKERS:
+            self.take(name, model, count)
+
+    @rule(name=workers, count=counts, again=st.booleans())
+    def die(self, name: str, count: int, again: bool) -> None:
+        """A worker dies, some or all that it held is taken back, and perhaps it starts again."""
+        who = self.ledger.workers.get(name)
+        self.end_lease(name)
+        self.reclaim(name, False, count)
+        if again and who is not None:
+            self.register(name, "2" if who.incarnation == "1" else "1", dict(who.offers))
+
+    @rule(delayed=st.booleans(), pick=picks)
+    def fail_all(self, delayed: bool, pick: int) -> None:
+        """Everything in work fails, and what waits for its retry falls due."""
+        for handle in [handle for handle in self.ledger.handles if self.ledger.holds(handle)][: 1 + pick % 4]:
+            self._fail(handle, "retry", delayed)
+        self.fall_due()
+        self.promote(100)
 
     # Producers
 
@@ -283,7 +317,7 @@ class Steps(Machine):
             fresh = not (alive and set(who.offers) <= set(offer))
             held = any(ledger.inbox(name, model) for model in who.offers)
             if fresh and held:
-                who.blamed = alive or (who.blamed and who.incarnation == incarnation)
+                who.blameless = alive or (who.blameless and who.incarnation == incarnation)
                 who.state, who.incarnation = "replaced", incarnation
                 who.serving.clear()
         entered = self.do(
@@ -362,7 +396,9 @@ class Steps(Machine):
     @precondition(lambda self: self.ledger.handles)
     @rule(pick=picks, kind=st.sampled_from(["retry", "retry", "final", "release", "expired"]), delayed=st.booleans())
     def fail(self, pick: int, kind: str, delayed: bool) -> None:
-        handle = self._handle(pick)
+        self._fail(self._handle(pick), kind, delayed)
+
+    def _fail(self, handle: Handle, kind: str, delayed: bool) -> None:
         failure = Failure(handle.job.entry, kind, 3_000_000 if delayed else 0, Problem("exception", 'no "luck"'))
         held = self.ledger.holds(handle)
         expected: Expected = {}
@@ -390,9 +426,10 @@ class Steps(Machine):
         assert lost == [handle.job.entry for handle in mine if not self.ledger.holds(handle)]
 
     def _handle(self, pick: int) -> Handle:
-        """Some job that some worker read at some time; the latest ones are picked more often."""
+        """Some job that some worker read at some time; mostly one that it still has."""
         handles = self.ledger.handles
-        return handles[-1 - pick % min(len(handles), 4 if pick % 3 else len(handles))]
+        held = [handle for handle in handles if self.ledger.holds(handle)]
+        return held[pick % len(held)] if held and pick % 3 else handles[pick % len(handles)]
 
     # Operators
 

@@ -19,7 +19,7 @@ def settings(redis_url: str) -> Settings:
     """Times so short that a test can see them pass."""
     return Settings(
         redis_url=redis_url,
-        lease_seconds=1.0,
+        lease_seconds=2.0,
         heartbeat_seconds=0.2,
         backoff_base=0.01,
         backoff_cap=0.05,

@@ -30,7 +30,7 @@ async def field(connections: Connections) -> Field:
 
 @pytest.fixture
 def orders(settings: Settings) -> Orders:
-    return Orders("w", "1", settings.redis_url, 1, [0], 1.0, 0.05, os.getpid())
+    return Orders("w", "1", settings.redis_url, 1, [0], 2.0, 0.1, os.getpid())
 
 
 @pytest.fixture
@@ -113,11 +113,12 @@ class Watch:
 async def test_a_loop_that_stands_still_gets_no_work_and_in_the_end_no_lease(field: Field, orders: Orders) -> None:
     said: list[str] = []
     watch = Watch()
+    orders.heartbeat_seconds = 2.0
     heart = Heart(orders, said.append, monotonic=watch)
     heart.tick(Tick(patience=30))
     serving = keys.serving(0, "m")
 
-    watch.now += 1
+    watch.now += 5
     await heart.beat()
     assert said == ["live"]
     assert not await field.redis.hexists(serving, "w")
@@ -132,6 +133,7 @@ async def test_a_loop_that_stands_still_gets_no_work_and_in_the_end_no_lease(fie
     watch.now += 1
     await heart.beat()
     assert said == ["live"] * 3
+    await heart.close()
 
 
 async def test_a_stopped_worker_gets_no_heartbeat(field: Field, orders: Orders) -> None:
@@ -150,6 +152,7 @@ async def test_a_stopped_worker_gets_no_heartbeat(field: Field, orders: Orders) 
         await until(lambda: not is_stopped(worker.pid))
         await heart.beat()
         assert said == ["live", "live"]
+        await heart.close()
     finally:
         worker.kill()
         await worker.wait()
@@ -158,7 +161,9 @@ async def test_a_stopped_worker_gets_no_heartbeat(field: Field, orders: Orders) 
 async def test_redis_away_is_said_and_lived_through(orders: Orders) -> None:
     said: list[str] = []
     orders.redis_url = "redis://127.0.0.1:1/0"
-    await Heart(orders, said.append).beat()
+    heart = Heart(orders, said.append)
+    await heart.beat()
+    await heart.close()
     assert said == ["away"]
 
 

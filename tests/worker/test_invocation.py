@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from coordinator.core.records import Problem
 from coordinator.core.settings import Settings
@@ -294,11 +295,12 @@ def test_nobody_else_has_a_job() -> None:
         _ = job.id
 
 
-def test_failures_are_logged_with_their_job(capsys: pytest.CaptureFixture[str]) -> None:
-    called(raising(ValueError("no luck")), b"0")
-    said = capsys.readouterr()
-    assert "0-1-0" in said.out + said.err
-    assert "no luck" in said.out + said.err
+def test_failures_are_logged_with_their_job() -> None:
+    with capture_logs() as lines:
+        called(raising(ValueError("no luck")), b"0")
+    (line,) = lines
+    assert (line["event"], line["request_id"], line["attempt"]) == ("handler failed", "0-1-0", 1)
+    assert line["exception"].endswith("ValueError: no luck")
 
 
 def test_a_handler_may_not_end_the_process() -> None:

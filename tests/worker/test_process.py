@@ -19,7 +19,7 @@ from coordinator.core.errors import InvalidInput, Misconfigured, Refused
 from coordinator.core.settings import Settings
 from coordinator.worker import Worker
 from coordinator.worker.loading import load
-from coordinator.worker.main import STUCK, SUPERSEDED, run_worker
+from coordinator.worker.main import STUCK, SUPERSEDED
 from coordinator.worker.registrar import HttpRegistrar
 from coordinator.worker.runtime import Runtime
 
@@ -189,7 +189,6 @@ async def test_a_stopped_worker_loses_its_lease_and_can_not_hurt_when_it_is_back
     assert (attempt, pid) == (2, other.pid)
     paused.send_signal(signal.SIGCONT)
     await _log_says(folder, "refused as stale", "was taken away")
-    await _log_says(folder, "registers again")
     await _registered(stage, "w1")
     assert (await stage.output(request_id)) == [value, attempt, pid]
 
@@ -252,7 +251,7 @@ async def test_a_worker_id_that_can_not_be_is_refused(start: Start, folder: Path
 
 def test_an_address_that_is_no_url_is_refused() -> None:
     with pytest.raises(InvalidInput, match="not 'localhost:8000'"):
-        run_worker("my_module:worker", "localhost:8000")
+        HttpRegistrar("localhost:8000")
 
 
 async def test_a_coordinator_that_is_away_may_be_asked_again(unused_tcp_port: int) -> None:

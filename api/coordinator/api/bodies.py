@@ -73,7 +73,7 @@ def _invalid(message: str) -> Problem:
     path = ""
     at = _AT.search(message)
     if at is not None:
-        path = at[2].replace(".", "/").replace("[", "/").replace("]", "").replace("...", "*")
+        path = at[2].replace("[...]", "/*").replace(".", "/").replace("[", "/").replace("]", "")
         message = message[: at.start()]
     unknown = _UNKNOWN_FIELD.search(message)
     if unknown is not None:

@@ -11,54 +11,13 @@ from types import FrameType
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from coordinator.api import problems
 from coordinator.api.app import Api, create_app
-from coordinator.api.problems import Problem
+from coordinator.api.protocol import Protocol
 from coordinator.core import logging
 from coordinator.core.settings import Settings
 
-MAX_HEAD_BYTES: Final = 64 << 10
-"""URL and headers of one request, beyond what came with its first packet."""
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
-
-
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 with a limit on the head, which the parser does not have, and problem documents for broken requests."""
-
-    _in_head = False
-    _head_bytes = 0
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        self._head_bytes = 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        continued = self._in_head
-        super().data_received(data)
-        if continued and self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self._refuse(Problem("head-too-large", f"More than {MAX_HEAD_BYTES} bytes of URL and headers."))
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(Problem("malformed-http", msg))
-
-    def _refuse(self, problem: Problem) -> None:
-        content = problems.encode(problem)
-        self.transport.write(
-            STATUS_LINE[problems.KINDS[problem.kind].status]
-            + b"content-type: %b\r\n" % problems.MEDIA_TYPE.encode()
-            + b"content-length: %d\r\nconnection: close\r\n\r\n" % len(content)
-            + content
-        )
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -119,6 +78,7 @@ async def serve(settings: Settings) -> None:
         "access_log": False,
         "server_header": False,
         "date_header": False,
+        "proxy_headers": False,
         "timeout_keep_alive": 75,
         "timeout_graceful_shutdown": max(1, int(settings.drain_seconds)),
         "backlog": 4096,

@@ -24,9 +24,8 @@ MODEL: Final = "digits"
 _PER_REQUEST: Final = 16
 _IN_FLIGHT: Final = 128
 """Enough for three workers of 32 each, and some that wait."""
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 60.0
 """Seconds after which a job without an outcome counts as lost, and no more are handed in."""
-_TRIES: Final = 500
 
 
 @dataclass
@@ -40,7 +39,7 @@ class Account:
     seconds: float = 0.0
     killed: str | None = None
     held: int = 0
-    """How many jobs the killed worker held when it died."""
+    """How many jobs the killed worker ran when it died."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +113,24 @@ class Demonstration:
                 self._half_done.set()
 
     async def _kill(self, victim: Child) -> None:
-        """Kill the worker at a moment when it certainly works on jobs: stop it, look, and let it go on if it does not."""
+        """Kill the worker at a moment when it certainly runs jobs: stop it, look, and let it go on if it does not."""
         await self._half_done.wait()
-        for _ in range(_TRIES):
-            victim.signal(signal.SIGSTOP)
-            await self._held_by(victim.name)
-            # What it sent before it stood still may just be arriving: only the second look counts.
-            self.account.held = await self._held_by(victim.name)
-            if self.account.held or not self._flying:
-                break
-            victim.signal(signal.SIGCONT)
-            await asyncio.sleep(random.uniform(0.002, 0.02))
+        while self._flying and not self.account.held:
+            if await self._running_on(victim.name):
+                victim.signal(signal.SIGSTOP)
+                # What it sent before it stood still may just be arriving: only the second look counts.
+                for _ in range(2):
+                    self.account.held = await self._running_on(victim.name)
+                if not self.account.held:
+                    victim.signal(signal.SIGCONT)
+            await asyncio.sleep(random.uniform(0.01, 0.05))
         victim.signal(signal.SIGKILL)
         self.account.killed = victim.name
 
-    async def _held_by(self, worker_id: str) -> int:
-        """How many jobs the worker holds, or 0 if it runs none of them right now."""
+    async def _running_on(self, worker_id: str) -> int:
+        """How many jobs the worker runs right now."""
         states = await asyncio.gather(*(self._client.result(request_id) for request_id in self._flying.values()))
-        mine = [state.status for state in states if state.worker_id == worker_id and not state.final]
-        return len(mine) if records.RUNNING in mine else 0
+        return sum(state.worker_id == worker_id and state.status == records.RUNNING for state in states)
 
 
 def summary(account: Account, digits: Sequence[int]) -> Summary:

@@ -12,8 +12,22 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import Abort, TyperException
 
-from coordinator.cli.commands import api, cancel, dead, demo, dispatcher, models, result, submit, up, worker, workers
-from coordinator.core.errors import CoordinatorError, InvalidInput
+from coordinator.cli.commands import (
+    api,
+    audit,
+    cancel,
+    dead,
+    demo,
+    dispatcher,
+    doctor,
+    models,
+    result,
+    submit,
+    up,
+    worker,
+    workers,
+)
+from coordinator.core.errors import CoordinatorError, InvalidInput, Misconfigured
 
 FAILURE: Final = 1
 USAGE: Final = 2
@@ -54,6 +68,8 @@ app.command("cancel")(cancel.command)
 app.command("workers")(workers.command)
 app.command("models")(models.command)
 app.add_typer(dead.app, name="dead")
+app.command("audit")(audit.command)
+app.command("doctor")(doctor.command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(args=arguments, prog_name="coordinator", standalone_mode=False)
     except TyperException as error:
         return _fail(error.format_message(), error.exit_code)
-    except InvalidInput as error:
+    except (InvalidInput, Misconfigured) as error:
         return _fail(str(error), USAGE)
     except CoordinatorError as error:
         return _fail(str(error), FAILURE)

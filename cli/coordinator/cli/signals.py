@@ -1,13 +1,14 @@
-"""Ctrl-C and SIGTERM for commands that run a system: the first begins the drain, the second cuts it short."""
+"""Ctrl-C, SIGTERM and a closed terminal for commands that run a system: the first begins the drain, the second cuts it short."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 _T = TypeVar("_T")
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T | None:
@@ -27,8 +28,9 @@ def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T | None:
                 task.cancel()
 
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup does it with SIGHUP
+                loop.add_signal_handler(number, stop)
         try:
             return await task
         except asyncio.CancelledError:

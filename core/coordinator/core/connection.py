@@ -206,13 +206,7 @@ class Connections:
 
         `wait`: for how many seconds to go on trying while Redis is away. Raises `Misconfigured`, `RedisUnavailable`.
         """
-        found = sources(settings.redis_url)
-        self = cls(
-            [
-                Partition(p, found[p % len(found)], patience=settings.redis_patience, client_name=client_name)
-                for p in range(settings.partitions)
-            ]
-        )
+        self = cls.unchecked(settings, client_name=client_name)
         deadline = asyncio.get_running_loop().time() + wait
         while True:
             try:
@@ -226,6 +220,27 @@ class Connections:
             except BaseException:
                 await self.close()
                 raise
+
+    @classmethod
+    def unchecked(cls, settings: Settings, *, client_name: str) -> Self:
+        """The same without a look at the Redis, which may be away, or not ours. Raises `Misconfigured`: the URL is wrong."""
+        found = sources(settings.redis_url)
+        return cls(
+            [
+                Partition(p, found[p % len(found)], patience=settings.redis_patience, client_name=client_name)
+                for p in range(settings.partitions)
+            ]
+        )
+
+    async def meta(self) -> dict[str, str]:
+        """What this Redis says about the coordinator in it: schema and partitions; empty if none has used it yet."""
+        first = self.partitions[0]
+        meta = Partition(0, first.source, key=keys.META, patience=first.patience, client_name="coordinator-meta")
+        try:
+            stored = await meta.patiently(partial(meta.redis.hgetall, keys.META))
+        finally:
+            await meta.redis.aclose()
+        return {name.decode(): value.decode() for name, value in stored.items()}
 
     async def check(self) -> None:
         """Raise `Misconfigured` unless schema version and number of partitions are ours; claim a new Redis."""

@@ -31,6 +31,23 @@ class Own:
     """What our connections can do beyond redis-py's."""
 
     _writer: asyncio.StreamWriter | None
+    socket_timeout: float | None
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send within the timeout. redis-py does that by `asyncio.wait_for`, which before Python 3.12 may swallow a
+        cancellation: a reader that is told to stop would read on.
+        """
+        send = super().send_packed_command  # type: ignore[misc]  # of what we are mixed into
+        timeout = self.socket_timeout
+        if timeout is None:
+            await send(command, check_health)
+            return
+        self.socket_timeout = None
+        try:
+            async with asyncio.timeout(timeout):
+                await send(command, check_health)
+        finally:
+            self.socket_timeout = timeout
 
     def hang_up(self) -> None:
         """Cut the line. Whoever reads or writes on it just now gets a `ConnectionError`, as if the server had done it."""

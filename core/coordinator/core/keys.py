@@ -124,3 +124,8 @@ def pressure(p: int) -> str:
 def blob(p: int, request_id: str, side: str) -> str:
     """string: a body (`in`) or result (`out`) over the inline limit. Goes with the job, or by its TTL."""
     return f"{base(p)}blob:{request_id}:{side}"
+
+
+def audit(p: int) -> str:
+    """hash, no TTL: what the last whole audit found, kind → how many, and `finished_at` (ms). Written by the auditor."""
+    return f"{base(p)}audit"

@@ -62,7 +62,11 @@ class Settings(BaseSettings):
         pattern="^(memory|replicated|fsync)$",
         description="When a job counts as accepted: in Redis's memory, on a replica (WAIT), or on disk (WAITAOF).",
     )
-    durability_wait: float = Field(default=1.0, gt=0, description="How long a replica or the disk may take to confirm.")
+    durability_wait: float = Field(
+        default=2.5,
+        gt=0,
+        description="How long a replica or the disk may take to confirm; `appendfsync everysec` alone takes up to a second.",
+    )
 
     assign_batch: int = Field(default=256, ge=1, le=1000, description="The most jobs that one assign moves.")
 

@@ -222,7 +222,8 @@ class Submitter:
                 raise outcome
             else:
                 for i, receipt in zip(members, outcome, strict=True):
-                    answers[i] = _error_of(receipt, jobs[i]) or receipt
+                    accepted = receipt.outcome == "accepted"
+                    answers[i] = receipt if accepted else _error_of(receipt, jobs[i]) or receipt
         return [answer for answer in answers if answer is not None]
 
     def _submission(self, job: NewJob, partition: Partition, request_id: str | None) -> Submission:

@@ -220,7 +220,8 @@ async def _raw(options: dict[str, Any], address: Address, *command: str) -> Any:
         async with asyncio.timeout(_LOOKUP_SECONDS):
             return await node.execute_command(*command)
     finally:
-        await node.aclose()
+        # Whoever is not needed any more is cancelled, perhaps while it closes.
+        await asyncio.shield(node.aclose())
 
 
 async def _answers(

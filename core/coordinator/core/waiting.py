@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from coordinator.core import keys, logging, steps
 from coordinator.core.connection import Connections, Partition
 from coordinator.core.errors import CoordinatorError, NotFound, RedisUnavailable
+from coordinator.core.reading import Reader
 from coordinator.core.results import Result, result_of
 from coordinator.core.steps import Found
 
@@ -26,6 +27,7 @@ _QUIET_SECONDS: Final = 5.0
 _INTEREST_MS: Final = 10_000
 """How long a waiter's entry counts; renewed by each re-check, and swept by the janitor once it is over."""
 _LOOKUPS_PER_CALL: Final = 256
+_FIRST_PAUSE: Final = 0.05
 
 
 class Waiting:
@@ -35,6 +37,8 @@ class Waiting:
         self._connections = connections
         self._channel = keys.notify(os.urandom(8).hex())
         self._waiters: dict[str, list[asyncio.Future[Found]]] = {}
+        self._curious = {partition: Reader(partition) for partition in connections.partitions}
+        self._interested = {p: Reader(p, self._channel, _INTEREST_MS) for p in connections.partitions}
         self._log = logging.get("waiting")
 
     async def run(self) -> None:
@@ -56,7 +60,7 @@ class Waiting:
         waiters = self._waiters.setdefault(request_id, [])
         waiters.append(future)
         try:
-            (found,) = await steps.read(partition, [request_id], channel=self._channel, wait_ms=_INTEREST_MS)
+            found = await self._interested[partition].read(request_id)
             if found is None:
                 raise _not_found(request_id)
             result = result_of(request_id, found)
@@ -73,7 +77,7 @@ class Waiting:
                 del self._waiters[request_id]
 
     async def _now(self, partition: Partition, request_id: str) -> Result:
-        (found,) = await steps.read(partition, [request_id])
+        found = await self._curious[partition].read(request_id)
         if found is None:
             raise _not_found(request_id)
         return result_of(request_id, found)
@@ -89,13 +93,13 @@ class Waiting:
                 future.set_result(found)
 
     async def _listen(self, partition: Partition) -> None:
-        pause = 0.05
+        pause = _FIRST_PAUSE
         while True:
             pubsub = partition.pubsub()
             try:
                 await pubsub.subscribe(self._channel)
                 await self._recheck()
-                pause = 0.05
+                pause = _FIRST_PAUSE
                 asked = False
                 while True:
                     message = await pubsub.get_message(timeout=_QUIET_SECONDS)
@@ -112,7 +116,8 @@ class Waiting:
                             request_id, _, record = line.partition(b" ")
                             self._told(request_id.decode(), Found(record, False, None))
             except Exception as error:
-                self._log.warning("subscription lost", error=str(error) or type(error).__name__)
+                if pause == _FIRST_PAUSE:
+                    self._log.warning("subscription lost", error=str(error) or type(error).__name__)
             finally:
                 with contextlib.suppress(RedisError, OSError):
                     await pubsub.aclose()  # type: ignore[no-untyped-call]

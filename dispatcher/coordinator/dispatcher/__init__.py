@@ -10,5 +10,6 @@ The duties, one file each:
 - `rebalancer` moves unread work from busy workers to idle ones;
 - `promoter` moves retries and scheduled jobs to their lanes when they fall due;
 - `expirer` ends jobs whose deadline passed before they were started;
-- `janitor` removes what has outlived its retention, and guards the memory limit.
+- `janitor` removes what has outlived its retention, and guards the memory limit;
+- `auditor` looks all the time whether every job is where it must be, and says so if not.
 """

@@ -15,6 +15,7 @@ from coordinator.core.duty import Duty, run_all
 from coordinator.core.errors import Misconfigured
 from coordinator.core.settings import Settings
 from coordinator.dispatcher.assigner import Assigner
+from coordinator.dispatcher.auditor import Auditor
 from coordinator.dispatcher.expirer import Expirer
 from coordinator.dispatcher.janitor import Janitor
 from coordinator.dispatcher.promoter import Promoter
@@ -31,6 +32,7 @@ def duties_of(partition: Partition, settings: Settings, clock: Clock) -> list[Du
         Promoter(partition, settings, clock),
         Expirer(partition, settings, clock),
         Janitor(partition, settings, clock),
+        Auditor(partition, settings, clock),
     ]
 
 

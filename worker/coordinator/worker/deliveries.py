@@ -22,6 +22,7 @@ class Delivery:
         "delivered",
         "entry",
         "head",
+        "held",
         "input",
         "input_bytes",
         "request_id",
@@ -40,6 +41,8 @@ class Delivery:
         """Its outcome is decided, or it was lost: whatever the handler still returns is thrown away."""
         self.crashed = False
         """A worker died on it before: a suspect."""
+        self.held = False
+        """It waits at the gate, and Redis is told so."""
         self.deadline_at: int | None = None
         """ms of Redis TIME by which it must have started, if it is the first attempt."""
         self.input_bytes = 0

@@ -1,7 +1,7 @@
 """The gate: a job on which a worker has died before (a suspect) runs only when nothing else in this process does.
 
-If the worker dies again, there is one culprit, and nobody else is blamed: the reclaim step judges by exactly this rule.
-Entries that come after a suspect wait, whatever their model, and start in the order of their ids.
+If the worker dies again, there is one culprit, and nobody else is blamed: Redis is told what waits here and is not
+started. Entries that come after a suspect wait, whatever their model, and start in the order of their ids.
 """
 
 from __future__ import annotations
@@ -16,6 +16,14 @@ class Starter(Protocol):
     """What lets deliveries start: a model's service."""
 
     def start(self, deliveries: list[Delivery]) -> None: ...
+
+    def hold(self) -> None:
+        """Tell Redis which deliveries are `held`."""
+        ...
+
+    def start_held(self, deliveries: list[Delivery]) -> None:
+        """Tell Redis that they wait no more, then start them."""
+        ...
 
     @property
     def busy(self) -> int:
@@ -37,10 +45,6 @@ class Gate:
         """Something waits; whoever becomes less busy must call `pump`."""
         return self._alone or bool(self._waiting)
 
-    @property
-    def waiting(self) -> list[Delivery]:
-        return [row[3] for row in self._waiting]
-
     def admit(self, starter: Starter, deliveries: list[Delivery]) -> None:
         """Start them, or keep them until it is their turn. `starter.busy` counts them from now on."""
         if not self.closed:
@@ -54,23 +58,39 @@ class Gate:
         for delivery in deliveries:
             self._count += 1
             heapq.heappush(self._waiting, (delivery.order, self._count, starter, delivery))
-        self.pump()
+        started = self.pump()
+        for delivery in deliveries:
+            delivery.held = delivery not in started
+        if deliveries[-1].held:
+            starter.hold()
 
-    def pump(self) -> None:
-        """Start those whose turn it is."""
+    def pump(self) -> set[Delivery]:
+        """Start those whose turn it is; returns them."""
+        started: set[Delivery] = set()
+        fresh: dict[Starter, list[Delivery]] = {}
+        held: dict[Starter, list[Delivery]] = {}
         while self._waiting:
             suspect = self._waiting[0][3].crashed
             if (suspect or self._alone) and sum(starter.busy for starter in self.starters) > len(self._waiting):
-                return
+                break
             self._alone = suspect
             _, _, starter, delivery = heapq.heappop(self._waiting)
-            starter.start([delivery])
+            started.add(delivery)
+            (held if delivery.held else fresh).setdefault(starter, []).append(delivery)
+            delivery.held = False
         if self._alone and not any(starter.busy for starter in self.starters):
             self._alone = False
+        for starter, deliveries in fresh.items():
+            starter.start(deliveries)
+        for starter, deliveries in held.items():
+            starter.start_held(deliveries)
+        return started
 
     def clear(self, starter: Starter) -> list[Delivery]:
         """Take out what still waits for this starter; it will not start."""
         mine = [row[3] for row in self._waiting if row[2] is starter]
         self._waiting = [row for row in self._waiting if row[2] is not starter]
         heapq.heapify(self._waiting)
+        for delivery in mine:
+            delivery.held = False
         return mine

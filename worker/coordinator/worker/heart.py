@@ -82,6 +82,11 @@ class Heart:
         self._ticked = self._monotonic()
         self._patience = tick.patience
 
+    async def close(self) -> None:
+        """Close its connections."""
+        for partition in self._partitions:
+            await partition.redis.aclose()
+
     async def run(self) -> None:
         """Beat until the worker is gone."""
         interval = self._orders.heartbeat_seconds

@@ -19,6 +19,8 @@ from coordinator.worker.registrar import Registrar
 
 _LONGEST_PAUSE: Final = 5.0
 _HEART_PAUSE: Final = 0.5
+_HEART_START_SECONDS: Final = 30.0
+"""A heart that was just started has that long for its first beat, however busy the machine is."""
 _SILENCES: Final = 4
 _BEYOND_LIMITS: Final = 5.0
 """Seconds of silence allowed beyond the longest time limit: a handler that comes back late still finds the lease."""
@@ -49,6 +51,8 @@ class Lease:
         self._registered: Registered | None = None
         self._redis_url = ""
         self._longest = 0.0
+        self.beats = asyncio.Event()
+        """Set from the heart's first answer on. Before that, the lease might pass while the first jobs run."""
         self._pulse: Pulse | None = None
         self._entering: asyncio.Task[Registered] | None = None
         self._leaving = False
@@ -131,10 +135,11 @@ class Lease:
     async def _listen(self, pulse: Pulse, longest: float) -> None:
         """Heed the heart's answers until it ends or falls silent."""
         silent = 0
+        patience = max(longest, _HEART_START_SECONDS)
         while silent < _SILENCES:
             try:
                 # In several steps: when the loop was held up, the answers are there, and only not read yet.
-                async with asyncio.timeout(longest / _SILENCES):
+                async with asyncio.timeout(patience / _SILENCES):
                     state = await pulse.answer()
             except TimeoutError:
                 silent += 1
@@ -142,6 +147,8 @@ class Lease:
             if not state:
                 return
             silent = 0
+            patience = longest
+            self.beats.set()
             await self._heed(state)
 
     async def _heed(self, state: str) -> None:

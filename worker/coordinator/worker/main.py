@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from typing import Final
 
 import uvloop
 
-from coordinator.core import logging
+from coordinator.core import logging, names
 from coordinator.core.settings import Settings
 from coordinator.worker import logs
 from coordinator.worker.definition import Worker
@@ -36,6 +37,8 @@ def run_worker(target: str, coordinator: str, worker_id: str | None = None, grac
     logging.configure(settings, "worker")
     logs.configure(settings.log_level)
     worker = load(target)
+    # Named after this host; the coordinator, who would choose one too, knows only its own.
+    worker_id = worker_id or names.new_worker_id(socket.gethostname())
     return uvloop.run(_serve(worker, HttpRegistrar(coordinator), settings, worker_id, grace))
 
 

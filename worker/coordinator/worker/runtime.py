@@ -25,7 +25,7 @@ from coordinator.worker.lease import Lease, Superseded
 from coordinator.worker.policy import Registered
 from coordinator.worker.registrar import Registrar
 from coordinator.worker.service import Service
-from coordinator.worker.watch import Holdings, TimeLimits
+from coordinator.worker.watch import Holdings, StuckGuard, TimeLimits
 
 _SIGN_OFF_SECONDS: Final = 3.0
 """For handing back what is left, at the very end."""
@@ -109,13 +109,14 @@ class Runtime:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
-        watchers: list[Duty] = [TimeLimits(self.services, self._clock), Holdings(self.services, gate, self._clock)]
+        watchers: list[Duty] = [TimeLimits(self.services, self._clock), Holdings(self.services, self._clock)]
         keeping = asyncio.create_task(self.lease.run(), name="lease")
         watching = asyncio.create_task(run_all(watchers), name="watch")
-        reading = asyncio.create_task(run_all([service.inbox for service in self.services]), name="read")
+        reading = asyncio.create_task(self._read(), name="read")
+        guarding = asyncio.create_task(StuckGuard(self.services, self._clock).run(), name="guard")
         stopping = asyncio.create_task(self._stopping.wait(), name="stop")
         try:
-            await asyncio.wait((keeping, watching, reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((keeping, watching, guarding, reading, stopping), return_when=asyncio.FIRST_COMPLETED)
             self.lease.leave()
             await stop([reading])
             if not (keeping.done() and isinstance(keeping.exception(), Superseded)):
@@ -124,11 +125,15 @@ class Runtime:
             for service in self.services:
                 service.close()
             # The lease goes last: while anything runs it must be kept.
-            for task in (reading, stopping, watching, keeping):
+            for task in (reading, stopping, guarding, watching, keeping):
                 await stop([task])
-        for task in (keeping, watching, reading):
+        for task in (keeping, guarding, watching, reading):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
+
+    async def _read(self) -> None:
+        await self.lease.beats.wait()
+        await run_all([service.inbox for service in self.services])
 
     async def _drain(self, registered: Registered, connections: Connections, settings: Settings) -> None:
         """Give back what is not started, wait for what runs, then leave."""

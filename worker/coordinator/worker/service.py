@@ -18,6 +18,7 @@ from coordinator.worker.gate import Gate
 from coordinator.worker.handlers import Handler
 from coordinator.worker.inbox import Inbox
 from coordinator.worker.invocation import Invocation, Outcome
+from coordinator.worker.marks import Marks
 from coordinator.worker.outbox import Outbox
 from coordinator.worker.outcomes import Outcomes
 from coordinator.worker.policy import Policy
@@ -71,6 +72,7 @@ class Service:
             known=self.outstanding.keys(),
             gone=gone,
         )
+        self.marks = Marks(partition, worker, handler.model, self.outstanding)
         self._queued = 0
         """Deliveries that are in no call yet, those at the gate too."""
         self._running = 0
@@ -118,6 +120,14 @@ class Service:
             if delivery.timeout > self._timeout:
                 self._allow(delivery.timeout)
         self._gate.admit(self, deliveries)
+
+    def hold(self) -> None:
+        """Something waits at the gate: Redis is to know."""
+        self.marks.hold()
+
+    def start_held(self, deliveries: list[Delivery]) -> None:
+        """Start deliveries that waited at the gate, once Redis knows that they do no more."""
+        self.marks.release(deliveries, self.start)
 
     def start(self, deliveries: list[Delivery]) -> None:
         """Queue deliveries for the handler; those that need no handler any more get their outcome at once."""
@@ -307,6 +317,7 @@ class Service:
 
     async def finished(self) -> None:
         """Wait until no call is running and Redis knows all outcomes."""
+        await self.marks.settled()
         while self._live:
             self._ended = self._loop.create_future()
             await self._ended
@@ -320,6 +331,7 @@ class Service:
                 delivery.answered = True
             self.runner.abandon(call)
         self.runner.close()
+        self.marks.close()
         self._completions.close()
         self._failures.close()
         for timer in (self._timer, self._rescue):

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from coordinator.core import keys, logging, steps
+from coordinator.core import logging, steps
 from coordinator.core.clock import Clock
 from coordinator.core.duty import repeat
 from coordinator.core.errors import Misconfigured
-from coordinator.worker.gate import Gate
 from coordinator.worker.service import Service
 
 _LIMITS_INTERVAL: Final = 0.1
@@ -27,7 +26,21 @@ class StuckHandlers(Misconfigured):
 
 
 class TimeLimits:
-    """Gives up on jobs whose time is over, and on the process when too many handlers don't come back."""
+    """Gives up on jobs whose time is over."""
+
+    def __init__(self, services: Sequence[Service], clock: Clock) -> None:
+        self._services = services
+        self._clock = clock
+
+    async def run(self) -> None:
+        while True:
+            for service in self._services:
+                service.time_out()
+            await self._clock.sleep(_LIMITS_INTERVAL)
+
+
+class StuckGuard:
+    """Gives up on the process when too many handlers don't come back. Its `run()` raises `StuckHandlers`."""
 
     def __init__(self, services: Sequence[Service], clock: Clock) -> None:
         self._services = services
@@ -39,9 +52,8 @@ class TimeLimits:
             await self._clock.sleep(_LIMITS_INTERVAL)
 
     def check(self) -> None:
-        """One round. Raises `StuckHandlers`."""
+        """One round."""
         for service in self._services:
-            service.time_out()
             if service.runner.stuck > _STUCK_PER_SLOT * service.capacity:
                 raise StuckHandlers(
                     f"{service.runner.stuck} calls of the handler of '{service.model}' ran out of time and never came back: "
@@ -52,9 +64,8 @@ class TimeLimits:
 class Holdings:
     """Asks twice a second whether the jobs that take longer are still ours; learns what Redis's time is."""
 
-    def __init__(self, services: Sequence[Service], gate: Gate, clock: Clock) -> None:
+    def __init__(self, services: Sequence[Service], clock: Clock) -> None:
         self._services = services
-        self._gate = gate
         self._clock = clock
         self._log = logging.get("holdings")
         self._learned = float("-inf")
@@ -64,7 +75,6 @@ class Holdings:
 
     async def check(self) -> float:
         """One round. Returns the seconds to rest."""
-        waiting = {delivery.entry for delivery in self._gate.waiting}
         if self._clock.monotonic() - self._learned >= _LEARN_EVERY:
             for partition in {service.partition for service in self._services}:
                 await partition.patiently(partial(_learn_time, partition))
@@ -79,17 +89,8 @@ class Holdings:
             for at in range(0, len(old), _PAGE):
                 page = old[at : at + _PAGE]
                 service.lose(await steps.held(service.partition, service.worker, service.model, page))
-                await self._renew(service, [entry for entry in page if entry in waiting])
+            await service.marks.renew()
         return _HOLDINGS_INTERVAL
-
-    async def _renew(self, service: Service, entries: list[bytes]) -> None:
-        """What waits at the gate is not running: its time limit must not begin yet."""
-        if entries:
-            redis: Any = service.partition.redis
-            stream = keys.inbox(service.partition.index, service.worker, service.model)
-            await service.partition.patiently(
-                lambda: redis.execute_command("XCLAIM", stream, keys.INBOX_GROUP, service.worker, 0, *entries, "JUSTID")
-            )
 
 
 async def _learn_time(partition: Any) -> None:

@@ -57,6 +57,7 @@ class Batch:
         away: RedisUnavailable | None = None
         retry_after = 0.0
         reached = False
+        taken = 0
         named = iter(jobs)
         for index, answer in enumerate(answers):
             if answer is not None:
@@ -71,8 +72,9 @@ class Batch:
                     continue
             else:
                 answers[index] = accepted(outcome, job.model)
-                self._engine.tally.accepted += 1
+                taken += 1
             reached = True
+        self._engine.tally.accepted += taken
         if away is not None and not reached:
             raise away
         if retry_after:

@@ -96,7 +96,7 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
 def _show(account: Account, figures: Summary) -> None:
     killed = None
     if account.killed:
-        killed = f"{account.killed}, by SIGKILL, with {account.held} jobs in its hands"
+        killed = f"{account.killed}, by SIGKILL, while it ran {account.held} jobs"
     print_fields(
         (
             ("accepted", figures.accepted),

@@ -12,13 +12,15 @@ local found = redis.call('HMGET', base .. 'worker:' .. worker, 'incarnation', 's
 if not found[1] then return { 'unknown', now } end
 if incarnation ~= '' and found[1] ~= incarnation then return { 'superseded', now } end
 if found[2] ~= 'live' and found[2] ~= 'draining' then return { 'unknown', now } end
+local lease = redis.call('ZSCORE', base .. 'workers', worker)
+local was_over = not lease or tonumber(lease) <= now
 redis.call('ZADD', base .. 'workers', now + tonumber(ARGV[3]), worker)
 if found[2] == 'live' then
   for model, offer in pairs(cjson.decode(found[3])) do
     local key = base .. 'serving:' .. model
     if ARGV[4] == '0' then
       redis.call('HDEL', key, worker)
-    elseif redis.call('HSETNX', key, worker, (offer.capacity or 1) .. ':' .. offer.window) == 1 then
+    elseif redis.call('HSETNX', key, worker, (offer.capacity or 1) .. ':' .. offer.window) == 1 or was_over then
       wake(model)
     end
   end

@@ -9,14 +9,13 @@
 -- ARGV[6]: how long a dead letter is kept, ms
 -- returns: jobs back in their retry lane, jobs dead, 1 if there is more
 --
--- Who is to blame for a crash: a worker runs a suspect (a job on which a worker died before) alone, and starts entries in
--- their order. So if the oldest entry in work is a suspect, that one ran; else all before the first suspect did. Those
--- are blamed; the others had not been started, and are not.
+-- Who is to blame for a crash: all that the worker had started. What it was given and had not started it has marked, by a
+-- delivery count of 0; after a crash a job runs only alone, so that the next crash has one culprit.
 even_when_full()
 local worker, retire, count = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local max_crashes, lifetime, dead_retention = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local key = base .. 'worker:' .. worker
-local found = redis.call('HMGET', key, 'state', 'models', 'blamed')
+local found = redis.call('HMGET', key, 'state', 'models', 'blameless')
 if not found[1] then
   redis.call('ZREM', base .. 'workers', worker)
   return { 0, 0, 0 }
@@ -35,6 +34,7 @@ for model in pairs(cjson.decode(found[2])) do
   redis.call('HDEL', base .. 'serving:' .. model, worker)
   inboxes[#inboxes + 1] = base .. 'inbox:' .. worker .. ':' .. model
 end
+table.sort(inboxes)
 
 local requeued, buried, finals = 0, 0, {}
 local function give_back(inbox, entry, fields, blamed)
@@ -59,36 +59,24 @@ local function give_back(inbox, entry, fields, blamed)
 end
 
 -- What was delivered.
-local delivered = {}
+local blaming = not retire and found[1] ~= 'retiring' and not found[3]
+local moved = 0
 for _, inbox in ipairs(inboxes) do
-  local pending = redis.pcall('XPENDING', inbox, 'worker', '-', '+', count)
+  local pending = {}
+  if moved < count then pending = redis.pcall('XPENDING', inbox, 'worker', '-', '+', count - moved) end
   for _, row in ipairs(pending.err and {} or pending) do
     local entry = redis.call('XRANGE', inbox, row[1], row[1])[1]
     if entry then
-      local ms, seq = string.match(row[1], '^(%d+)%-(%d+)$')
-      delivered[#delivered + 1] = { inbox, row[1], fields_of(entry[2]), tonumber(ms), tonumber(seq) }
+      give_back(inbox, row[1], fields_of(entry[2]), blaming and row[4] > 0)
+      moved = moved + 1
     else
       redis.call('XACK', inbox, 'worker', row[1])
     end
   end
 end
-table.sort(delivered, function(a, b)
-  if a[4] ~= b[4] then return a[4] < b[4] end
-  if a[5] ~= b[5] then return a[5] < b[5] end
-  return a[1] < b[1]
-end)
-local blaming = not retire and found[1] ~= 'retiring' and not found[3]
-for i, row in ipairs(delivered) do
-  if i > count then break end
-  local suspect = row[3].crashed
-  give_back(row[1], row[2], row[3], blaming and (not suspect or i == 1))
-  if suspect then blaming = false end
-end
-if #delivered > 0 then redis.call('HSET', key, 'blamed', 1) end
 
 -- What lay unread.
-local moved = math.min(#delivered, count)
-local left = #delivered - moved
+local left = 0
 for _, inbox in ipairs(inboxes) do
   if moved < count then
     local rows = redis.call('XRANGE', inbox, '-', '+', 'COUNT', count - moved)

@@ -30,9 +30,9 @@ if before[1] and not renewed then
   end
   if held > 0 then
     if alive then
-      redis.call('HSET', key, 'blamed', 1)
+      redis.call('HSET', key, 'blameless', 1)
     elseif before[1] ~= incarnation then
-      redis.call('HDEL', key, 'blamed')
+      redis.call('HDEL', key, 'blameless')
     end
     redis.call('HSET', key, 'incarnation', incarnation, 'state', 'replaced')
     return { 0, now }

@@ -4,6 +4,17 @@ Every step is atomic, and safe to send again after a lost reply: it is idempoten
 All raise `RedisUnavailable` when Redis stays away, and `Misconfigured` when it refuses us for good.
 """
 
+from coordinator.core.steps.audit import (
+    Audited,
+    Finding,
+    audit_blobs,
+    audit_dead,
+    audit_delayed,
+    audit_inboxes,
+    audit_records,
+    audit_stream,
+    audit_workers,
+)
 from coordinator.core.steps.jobs import (
     Assigned,
     Cancelled,
@@ -45,10 +56,12 @@ from coordinator.core.steps.upkeep import (
 
 __all__ = [
     "Assigned",
+    "Audited",
     "Cancelled",
     "Completion",
     "Expired",
     "Failure",
+    "Finding",
     "Found",
     "Overdue",
     "Promoted",
@@ -57,6 +70,13 @@ __all__ = [
     "Reclaimed",
     "Submission",
     "assign",
+    "audit_blobs",
+    "audit_dead",
+    "audit_delayed",
+    "audit_inboxes",
+    "audit_records",
+    "audit_stream",
+    "audit_workers",
     "cancel",
     "complete",
     "drain",

@@ -1,0 +1,117 @@
+"""The laboratory: the system as real processes, each with a proxy of its own before a Redis that can be harmed as well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+from faults.history import History
+from faults.load import Way
+from harness.proxy import Proxy
+from harness.redis import RedisServer
+from harness.system import Daemon, System, joined
+
+from coordinator.client import AsyncClient, Producer
+from coordinator.core.settings import Settings
+
+APIS: Final = ("api-1", "api-2")
+DISPATCHERS: Final = ("dispatcher-1", "dispatcher-2")
+WORKERS: Final = ("worker-1", "worker-2", "worker-3")
+MODELS: Final = ("play", "aplay", "batch")
+_RESTART_AFTER: Final = 0.2
+_TIMES: Final = {"lease_seconds": 1.5, "heartbeat_seconds": 0.4}
+"""So short that on a busy machine leases pass by themselves, too."""
+
+
+class Lab:
+    """Everything that a fault may touch. Open it with `Lab.open`."""
+
+    def __init__(self, system: System, server: RedisServer, history: History, proxies: dict[str, Proxy]) -> None:
+        self.system = system
+        self.server = server
+        self.history = history
+        self.proxies = proxies
+        """By the name of the process, and `producer`."""
+        self.ways: list[Way] = []
+        self.clock_jump = system.folder / "clock-jump"
+        self.held_down: set[str] = set()
+        """Processes that are down on purpose; every other one that ends is started again, as an orchestrator does it."""
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, folder: Path, server: RedisServer, history: History, seed: int) -> AsyncIterator[Lab]:
+        """Start it all; wait until the workers are there."""
+        names = (*APIS, *DISPATCHERS, *WORKERS, "producer")
+        async with contextlib.AsyncExitStack() as stack:
+            proxies = {
+                name: await stack.enter_async_context(Proxy("127.0.0.1", server.port, seed=seed + i))
+                for i, name in enumerate(names)
+            }
+            system = stack.enter_context(System(folder, server.url(), max_crashes=history.max_crashes, **_TIMES))
+            lab = cls(system, server, history, proxies)
+            apis = [system.api(name, redis_url=proxies[name].url) for name in APIS]
+            for name in DISPATCHERS:
+                system.dispatcher(name, redis_url=proxies[name].url)
+            for i, name in enumerate(WORKERS):
+                system.worker(name, apis[i % len(apis)].url, redis_url=proxies[name].url)
+            for api in apis:
+                client = await stack.enter_async_context(AsyncClient(api.url, timeout=5.0, patience=0.0))
+                lab.ways.append(client)
+            await apis[0].ready()
+            settings = Settings(redis_url=proxies["producer"].url)
+            producer = await stack.enter_async_context(Producer.open(settings=settings))
+            lab.ways.append(producer)
+            async with apis[0].client() as client:
+                await joined(client, *WORKERS)
+            supervisor = asyncio.create_task(lab._supervise())
+            try:
+                yield lab
+            finally:
+                supervisor.cancel()
+                await asyncio.gather(supervisor, return_exceptions=True)
+                lab.heal()
+
+    def daemon(self, name: str) -> Daemon:
+        return self.system.daemons[name]
+
+    async def stop(self, name: str) -> int:
+        """Ask a process to end, and keep it down. Its exit code."""
+        daemon = self.daemon(name)
+        self.held_down.add(name)
+        if name in WORKERS and daemon.alive:
+            self.history.asked_to_stop.add(daemon.pid)
+        return await daemon.stop()
+
+    def kill(self, name: str) -> None:
+        """Kill a process, and keep it down."""
+        self.held_down.add(name)
+        self.daemon(name).kill()
+
+    def start(self, name: str) -> None:
+        """Start a process that is down."""
+        self.held_down.discard(name)
+        if not self.daemon(name).alive:
+            self.daemon(name).start()
+
+    def heal(self) -> None:
+        """Whatever was harmed is whole again."""
+        for proxy in self.proxies.values():
+            proxy.calm()
+        for name, daemon in self.system.daemons.items():
+            daemon.resume()
+            self.start(name)
+
+    def admin(self, *command: object) -> Any:
+        """A command straight to the server."""
+        with self.server.client() as client:
+            return client.execute_command(*command)
+
+    async def _supervise(self) -> None:
+        while True:
+            await asyncio.sleep(_RESTART_AFTER)
+            for name, daemon in self.system.daemons.items():
+                if not daemon.alive and name not in self.held_down:
+                    daemon.start()
