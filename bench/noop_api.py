@@ -1,4 +1,4 @@
-"""What a bare FastAPI application costs: one route that returns a dict, under the same server settings."""
+"""What a bare FastAPI application costs: one route that returns a dict, by the same server with the same settings."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fastapi import FastAPI
 app = FastAPI()
 
 
-@app.post("/noop")
-async def noop(_body: dict[str, Any]) -> dict[str, str]:
+@app.post("/noop", response_model=None)
+async def noop() -> dict[str, Any]:
     return {"status": "ok"}
 
 
-@app.get("/readyz")
-async def ready() -> dict[str, str]:
+@app.get("/readyz", response_model=None)
+async def ready() -> dict[str, Any]:
     return {}
 
 

@@ -278,3 +278,23 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
         length = re.search(rb"content-length: (\d+)", head)
         assert length is not None
         return int(head.split()[1]), head, await reader.readexactly(int(length[1]))
+
+
+async def test_requests_that_come_at_once_are_answered_in_order(redis_url: str, field: Field) -> None:
+    async with api_process(redis_url=redis_url) as api:
+        reader, writer = await _dial(api)
+        body = b'{"model":"m","input":1}'
+        writer.write(
+            b"HEAD /docs HTTP/1.1\r\nhost: x\r\n\r\n"
+            b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+            b"DELETE /workers/w HTTP/1.1\r\nhost: x\r\n\r\n"
+            b"POST /inference HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(body)
+        )
+        # The answer to HEAD is a head alone.
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert (await _answer(reader))[::2] == (200, b'{"status":"alive"}')
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        assert (await _answer(reader))[0] == 202
+        writer.close()

@@ -9,7 +9,7 @@ from harness.clusters import replicated, server_version, standalone, until
 
 from coordinator.core import membership
 from coordinator.core.connection import Connections
-from coordinator.core.errors import InvalidInput, NotDurable
+from coordinator.core.errors import InvalidInput, NotDurable, UnknownModel
 from coordinator.core.records import ModelOffer, NewJob
 from coordinator.core.settings import Settings
 from coordinator.core.submitter import Submitter
@@ -20,7 +20,8 @@ needs_waitaof = pytest.mark.skipif(server_version() < (7, 2), reason="WAITAOF ca
 
 
 def settings_for(url: str, durability: str) -> Settings:
-    return Settings(redis_url=url, durability=durability)
+    wait = 3.0 if durability == "fsync" else 1.0
+    return Settings(redis_url=url, durability=durability, durability_wait=wait)
 
 
 def job(key: str) -> NewJob:
@@ -82,6 +83,14 @@ async def test_a_job_may_ask_for_more_than_the_deployment_does(tmp_path: Path) -
             demanding = NewJob(model="wine", input=b"1", durability="replicated")
             with pytest.raises(NotDurable):
                 await submitter.submit(demanding)
+
+
+async def test_what_is_refused_anyway_says_why_and_not_that_it_was_not_confirmed(tmp_path: Path) -> None:
+    async with standalone(tmp_path) as node:
+        settings = Settings(redis_url=f"redis://{node.address}", durability="replicated", durability_wait=0.1)
+        async with await Connections.open(settings, client_name="test") as connections:
+            with pytest.raises(UnknownModel):
+                await Submitter(connections, settings).submit(job("a"))
 
 
 @needs_waitaof

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from client.hand import Hand
-from client.proxy import Proxy
+from harness.proxy import Proxy
 
 from coordinator.client import (
     BacklogFull,
@@ -55,10 +55,10 @@ async def test_a_lost_reply_makes_no_second_job(shared_redis_url: str, producer:
     ):
         proxy.cut_replies()
         request_id = await cut_off.submit(hand.model, "once")
-        assert proxy.cut == 1
+        assert proxy.hits == 1
         proxy.cut_replies()
         request_ids = await cut_off.submit_many(hand.model, ["a", "b"])
-        assert proxy.cut == 2
+        assert proxy.hits == 2
     assert [job.request_id for job in await hand.take()][1:] == [request_id, *request_ids]
 
 
@@ -79,10 +79,10 @@ async def test_one_bad_job_does_not_fail_the_others(producer: Producer, hand: Ha
 
 
 async def test_keys(producer: Producer, hand: Hand) -> None:
-    first = await producer.submit(hand.model, 1, idempotency_key="k")
-    assert await producer.submit(hand.model, 1, idempotency_key="k") == first
+    first = await producer.submit(hand.model, 1, idempotency_key=hand.model)
+    assert await producer.submit(hand.model, 1, idempotency_key=hand.model) == first
     with pytest.raises(Conflict):
-        await producer.submit(hand.model, 2, idempotency_key="k")
+        await producer.submit(hand.model, 2, idempotency_key=hand.model)
 
 
 async def test_a_full_backlog_is_raised_at_once(shared_redis_url: str, hand: Hand) -> None:

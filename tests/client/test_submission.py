@@ -8,7 +8,7 @@ from array import array
 import pytest
 from client.fixtures import Api, StartApi
 from client.hand import Hand, Taken
-from client.proxy import Proxy
+from harness.proxy import Proxy
 
 from coordinator.client import (
     AsyncClient,
@@ -41,7 +41,7 @@ async def test_a_lost_reply_makes_no_second_job(api: Api, hand: Hand) -> None:
     async with Proxy("127.0.0.1", api.port) as proxy, AsyncClient(f"http://127.0.0.1:{proxy.port}") as client:
         proxy.cut_replies(2)
         request_id = await client.submit(hand.model, "once")
-        assert proxy.cut == 2
+        assert proxy.hits == 2
     assert [job.request_id for job in await hand.take()] == [request_id]
 
 
@@ -49,7 +49,7 @@ async def test_a_lost_reply_to_a_batch_makes_no_second_jobs(api: Api, hand: Hand
     async with Proxy("127.0.0.1", api.port) as proxy, AsyncClient(f"http://127.0.0.1:{proxy.port}") as client:
         proxy.cut_replies()
         request_ids = await client.submit_many(hand.model, range(20))
-        assert proxy.cut == 1
+        assert proxy.hits == 1
     assert [(job.request_id, job.input) for job in await hand.take()] == list(zip(request_ids, range(20), strict=True))
 
 
@@ -152,7 +152,7 @@ async def test_a_durability_that_was_not_confirmed_is_not_accepted(api: Api, han
     async with AsyncClient(api.url, patience=0.0) as client:
         for _ in range(2):
             with pytest.raises(NotDurable):
-                await client.submit(hand.model, 1, durability="replicated", idempotency_key="k")
+                await client.submit(hand.model, 1, durability="replicated", idempotency_key=hand.model)
     assert len(await hand.take()) == 1
 
 

@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from client.proxy import Proxy
+import uvloop
 from harness.field import Field
+from harness.proxy import Proxy
 from harness.redis import RedisServer
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from coordinator.core import keys, scripts, steps
 from coordinator.core.connection import Connections
@@ -194,3 +196,20 @@ async def test_a_blocking_read_that_is_cancelled_ends(field: Field, ticks: int) 
     assert task in done
     assert task.cancelled()
     await client.aclose()
+
+
+def test_a_line_that_was_cut_is_away_under_uvloop_as_well(settings: Settings) -> None:
+    """uvloop says `RuntimeError` when something is written to a connection that was hung up."""
+
+    async def use_it_after_it_was_cut() -> None:
+        async with await Connections.open(settings, client_name="tests") as connections:
+            blocking: Any = connections.partitions[0].blocking()
+            await blocking.ping()
+            blocking.connection.hang_up()
+            with pytest.raises(RedisConnectionError):
+                await blocking.ping()
+            await blocking.ping()
+            await blocking.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(use_it_after_it_was_cut())

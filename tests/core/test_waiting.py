@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from client.proxy import Proxy
 from harness.field import Field, until
+from harness.proxy import Proxy
 from harness.redis import RedisServer
 
 from coordinator.core import keys, steps, waiting
@@ -132,7 +132,7 @@ async def test_what_was_missed_while_the_connection_was_down_is_found_after_it(
             proxy.cut_replies(1)
             await field.complete(job.done())
             assert (await call).status == "succeeded"
-        assert proxy.cut == 1
+        assert proxy.hits == 1
 
 
 async def test_those_who_wait_are_looked_up_again_about_once_a_second(field: Field, settings: Settings) -> None:

@@ -40,7 +40,7 @@ async def test_a_walk_takes_many_short_rounds_and_is_kept(field: Field, auditor:
 
 
 async def test_what_it_finds_is_kept_and_not_mended(
-    field: Field, auditor: Auditor, capsys: pytest.CaptureFixture[str]
+    field: Field, auditor: Auditor, caplog: pytest.LogCaptureFixture
 ) -> None:
     await field.register()
     request_id = await field.put()
@@ -53,8 +53,7 @@ async def test_what_it_finds_is_kept_and_not_mended(
     for _ in range(2):
         await walk(field, auditor)
         assert await kept(field) == {"record_elsewhere": 1, "delay_without_parked": 1}
-    told = capsys.readouterr()
-    assert request_id in told.out + told.err
+    assert request_id in caplog.text
     await field.redis.hset(bucket, request_id, right)
     await field.redis.delete(keys.delayed(0))
     await walk(field, auditor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import msgspec
@@ -29,7 +30,12 @@ async def test_a_job_that_fails_is_tried_again(client: AsyncClient, system: Syst
     request_id = await client.submit("play", {"fail": 2})
     result = await client.wait(request_id, timeout=SECONDS)
     assert (result.status, result.attempts) == ("succeeded", 3)
-    assert [run.attempt for run in system.starts(request_id)] == [1, 2, 3]
+    runs = system.starts(request_id)
+    assert [run.attempt for run in runs] == [1, 2, 3]
+    # Each wait is twice the one before, shortened at random by a half at the most.
+    base = float(system.settings["backoff_base"])
+    assert runs[1].at - runs[0].at >= base / 2
+    assert runs[2].at - runs[1].at >= base
 
 
 async def test_a_dead_letter_says_why_and_can_be_tried_again(client: AsyncClient, system: System) -> None:
@@ -61,6 +67,20 @@ async def test_priorities_are_kept_while_work_waits(client: AsyncClient, system:
     for request_id in (*blockers, low, high):
         assert (await client.wait(request_id, timeout=SECONDS)).status == "succeeded"
     assert system.starts(high)[0].at < system.starts(low)[0].at
+
+
+async def test_one_model_with_much_to_do_does_not_hold_up_another(client: AsyncClient, system: System) -> None:
+    many = [await client.submit("play", {"seconds": 0.5}) for _ in range(60)]
+    request_id = await client.submit("aplay", {})
+    assert (await client.wait(request_id, timeout=SECONDS)).status == "succeeded"
+    statuses = [(await client.result(other)).status for other in many]
+    assert "queued" in statuses
+    for other in many:
+        # Those that are over already don't mind.
+        with contextlib.suppress(InvalidState):
+            await client.cancel(other)
+    for other in many:
+        assert (await client.wait(other, timeout=SECONDS)).status in ("succeeded", "cancelled")
 
 
 async def test_a_delayed_job_waits(client: AsyncClient, system: System) -> None:

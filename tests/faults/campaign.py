@@ -56,7 +56,8 @@ class Report:
         kinds = {name: ends.count(name) for name in sorted(set(ends))}
         lost = len({text.split()[1] for text in self.violations if text.startswith("lost: ")})
         lines = [
-            f"campaign of {self.seconds:.0f} s, seed {self.seed}: {len(ids)} jobs accepted, {lost} lost, "
+            f"campaign of {self.seconds:.0f} s, seed {self.seed}, {partitions_of(self.seed)} partition(s): "
+            f"{len(ids)} jobs accepted, {lost} lost, "
             f"{self.history.run_twice} run twice; {self.refusals} refusals, each tried again",
             "  " + ", ".join(f"{count} {name}" for name, count in kinds.items()),
             f"  {'fault':18} injected   recovery p50     max (s)",
@@ -68,6 +69,11 @@ class Report:
             else:
                 lines.append(f"  {name:18} {injected.count:8}")
         return "\n".join(lines + [f"  BROKEN: {violation}" for violation in self.violations[:50]])
+
+
+def partitions_of(seed: int) -> int:
+    """Campaigns are run with one partition and with three: one of two models, one of one, one that stays empty."""
+    return 1 + seed % 2 * 2
 
 
 def schedule(seed: int, names: list[str]) -> Iterator[tuple[str, random.Random, bool]]:
@@ -86,8 +92,9 @@ async def run(
     """Run one campaign on a server that is up, has an append-only file, and is empty."""
     history = History()
     faults: dict[str, Injected] = defaultdict(Injected)
-    late: list[str] = []
-    async with Lab.open(folder, server, history, seed) as lab:
+    broken: list[str] = []
+    partitions = partitions_of(seed)
+    async with Lab.open(folder, server, history, seed, partitions) as lab:
         load = Load(lab.ways, history, seed, models=MODELS)
         began = time.monotonic()
         async with load.running():
@@ -99,26 +106,28 @@ async def run(
                 faults[name].count += 1
                 if wait:
                     if not await load.recovered(over, RECOVERY_SECONDS):
-                        late.append(f"late: not recovered {RECOVERY_SECONDS:g} s after '{name}'")
+                        broken.append(f"late: not recovered {RECOVERY_SECONDS:g} s after '{name}'")
                     faults[name].recoveries.append(time.monotonic() - over)
                 await asyncio.sleep(dice.uniform(0, 2 * _CALM_SECONDS))
             lab.heal()
         history.executions = lab.system.executions()
-        await _take_stock(server, history)
-    return Report(seed, time.monotonic() - began, dict(faults), history, load.refusals, [*late, *judge(history)])
+        broken += lab.complaints()
+        await _take_stock(Settings(redis_url=server.url(), partitions=partitions), history)
+    return Report(seed, time.monotonic() - began, dict(faults), history, load.refusals, [*broken, *judge(history)])
 
 
-async def _take_stock(server: RedisServer, history: History) -> None:
+async def _take_stock(settings: Settings, history: History) -> None:
     """What Redis says in the end, straight from the server."""
-    async with await Connections.open(Settings(redis_url=server.url()), client_name="judge") as connections:
-        partition = connections.partitions[0]
-        ids = sorted({job.request_id for job in history.accepted})
-        for at in range(0, len(ids), _PAGE):
-            some = ids[at : at + _PAGE]
-            for request_id, found in zip(some, await steps.read(partition, some), strict=True):
-                if found is not None:
-                    history.ends[request_id] = sight_of(time.monotonic(), result_of(request_id, found))
-        history.remains = [what async for what in _remains(Field(partition), set(ids))]
+    async with await Connections.open(settings, client_name="judge") as connections:
+        everything = {job.request_id for job in history.accepted}
+        for partition in connections.partitions:
+            ids = sorted(i for i in everything if connections.of_request(i) is partition)
+            for at in range(0, len(ids), _PAGE):
+                some = ids[at : at + _PAGE]
+                for request_id, found in zip(some, await steps.read(partition, some), strict=True):
+                    if found is not None:
+                        history.ends[request_id] = sight_of(time.monotonic(), result_of(request_id, found))
+            history.remains += [what async for what in _remains(Field(partition), set(ids))]
 
 
 async def _remains(field_: Field, ids: set[str]) -> AsyncIterator[str]:
@@ -136,7 +145,8 @@ async def _remains(field_: Field, ids: set[str]) -> AsyncIterator[str]:
     for waiter in await field_.redis.hkeys(keys.waiters(field_.p)):
         if waiter.decode() in records:
             yield f"somebody waits for {waiter.decode()}, which is over"
-    async for key in field_.redis.scan_iter(match="coord:*:inbox:*", count=1000):
+    base = keys.base(field_.p).replace("{", "[{]").replace("}", "[}]")
+    async for key in field_.redis.scan_iter(match=f"{base}inbox:*", count=1000):
         pending = await field_.redis.execute_command("XPENDING", key, keys.INBOX_GROUP)
         if pending["pending"] if isinstance(pending, dict) else pending[0]:
             yield f"{key.decode()} has a pending entry"

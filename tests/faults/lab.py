@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,8 @@ DISPATCHERS: Final = ("dispatcher-1", "dispatcher-2")
 WORKERS: Final = ("worker-1", "worker-2", "worker-3")
 MODELS: Final = ("play", "aplay", "batch")
 _RESTART_AFTER: Final = 0.2
+_OWN_ENDS: Final = (-signal.SIGKILL, 3, 4)
+"""How a worker may end by itself: by a poison job; superseded; by handlers that never came back."""
 _TIMES: Final = {"lease_seconds": 1.5, "heartbeat_seconds": 0.4}
 """So short that on a busy machine leases pass by themselves, too."""
 
@@ -39,10 +42,14 @@ class Lab:
         self.clock_jump = system.folder / "clock-jump"
         self.held_down: set[str] = set()
         """Processes that are down on purpose; every other one that ends is started again, as an orchestrator does it."""
+        self.ended: list[str] = []
+        """Which ended by themselves and should not have."""
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, folder: Path, server: RedisServer, history: History, seed: int) -> AsyncIterator[Lab]:
+    async def open(
+        cls, folder: Path, server: RedisServer, history: History, seed: int, partitions: int = 1
+    ) -> AsyncIterator[Lab]:
         """Start it all; wait until the workers are there."""
         names = (*APIS, *DISPATCHERS, *WORKERS, "producer")
         async with contextlib.AsyncExitStack() as stack:
@@ -50,7 +57,9 @@ class Lab:
                 name: await stack.enter_async_context(Proxy("127.0.0.1", server.port, seed=seed + i))
                 for i, name in enumerate(names)
             }
-            system = stack.enter_context(System(folder, server.url(), max_crashes=history.max_crashes, **_TIMES))
+            system = stack.enter_context(
+                System(folder, server.url(), max_crashes=history.max_crashes, partitions=partitions, **_TIMES)
+            )
             lab = cls(system, server, history, proxies)
             apis = [system.api(name, redis_url=proxies[name].url) for name in APIS]
             for name in DISPATCHERS:
@@ -61,7 +70,7 @@ class Lab:
                 client = await stack.enter_async_context(AsyncClient(api.url, timeout=5.0, patience=0.0))
                 lab.ways.append(client)
             await apis[0].ready()
-            settings = Settings(redis_url=proxies["producer"].url)
+            settings = Settings(redis_url=proxies["producer"].url, partitions=partitions)
             producer = await stack.enter_async_context(Producer.open(settings=settings))
             lab.ways.append(producer)
             async with apis[0].client() as client:
@@ -114,4 +123,17 @@ class Lab:
             await asyncio.sleep(_RESTART_AFTER)
             for name, daemon in self.system.daemons.items():
                 if not daemon.alive and name not in self.held_down:
+                    if name not in WORKERS or daemon.code not in _OWN_ENDS:
+                        self.ended.append(f"{name} with the code {daemon.code}")
                     daemon.start()
+
+    def complaints(self) -> list[str]:
+        """What went wrong inside our processes that no fault excuses: they ended, or met an error that nobody foresaw."""
+        found = [f"ended by itself: {what}" for what in self.ended]
+        for name, daemon in self.system.daemons.items():
+            for line in daemon.log.read_text(errors="replace").splitlines():
+                if line.startswith("Traceback "):
+                    found.append(f"unforeseen: a traceback in the log of {name}")
+                elif '"exception":' in line and '"duty":"handler"' not in line:
+                    found.append(f"unforeseen: {name}: {line[:300]}")
+        return found

@@ -147,7 +147,7 @@ class Replicated:
 @contextlib.asynccontextmanager
 async def replicated(folder: Path, *, replicas: int = 1, arguments: Sequence[str] = ()) -> AsyncIterator[Replicated]:
     """A master with `replicas`, all in step, and sentinels that know of one another and of every replica."""
-    ports = _free_ports(1 + replicas + 3)
+    ports = free_ports(1 + replicas + 3)
     common = ["--save", "", "--appendonly", "no", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]
     nodes = [Node(folder / "node-0", ports[0], *common, *arguments)]
     for i in range(1, 1 + replicas):
@@ -165,9 +165,9 @@ async def replicated(folder: Path, *, replicas: int = 1, arguments: Sequence[str
             f"sentinel parallel-syncs {SERVICE} 2\n"
         )
         sentinels.append(Node(home, port, str(home / "sentinel.conf"), "--sentinel"))
-    async with _running(nodes):
+    async with running(nodes):
         await until(lambda: _in_step(nodes[0], replicas), "all replicas follow the master")
-        async with _running(sentinels):
+        async with running(sentinels):
             for sentinel in sentinels:
                 await until(lambda s=sentinel: _sees_all(s, replicas), "the sentinel knows all the others")  # type: ignore[misc]
             yield Replicated(nodes, sentinels)
@@ -202,11 +202,11 @@ async def clustered(
     folder: Path, *, masters: int = 3, replicas: int = 0, arguments: Sequence[str] = ()
 ) -> AsyncIterator[Clustered]:
     """A cluster of `masters` that share the slots evenly, with `replicas` for each, all in step."""
-    ports = _free_ports(masters * (1 + replicas), bus=True)
+    ports = free_ports(masters * (1 + replicas), bus=True)
     common = ["--save", "", "--appendonly", "no", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]
     common += ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-replica-validity-factor", "0"]
     nodes = [Node(folder / f"node-{i}", port, *common, *arguments) for i, port in enumerate(ports)]
-    async with _running(nodes):
+    async with running(nodes):
         for i, node in enumerate(nodes):
             await node.ask("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             if i < masters:
@@ -230,13 +230,13 @@ async def clustered(
 @contextlib.asynccontextmanager
 async def standalone(folder: Path, *arguments: str) -> AsyncIterator[Node]:
     """One server, for tests that break it."""
-    node = Node(folder, _free_ports(1)[0], *(arguments or ("--save", "", "--appendonly", "no")))
-    async with _running([node]):
+    node = Node(folder, free_ports(1)[0], *(arguments or ("--save", "", "--appendonly", "no")))
+    async with running([node]):
         yield node
 
 
 @contextlib.asynccontextmanager
-async def _running(nodes: Sequence[Node]) -> AsyncIterator[None]:
+async def running(nodes: Sequence[Node]) -> AsyncIterator[None]:
     try:
         for node in nodes:
             await node.start()
@@ -281,7 +281,7 @@ def _serves(ranges: Sequence[str], slot: int) -> bool:
     return False
 
 
-def _free_ports(count: int, *, bus: bool = False) -> list[int]:
+def free_ports(count: int, *, bus: bool = False) -> list[int]:
     """Ports nobody listens on, below those that the kernel deals out; with `bus` the one 10,000 above is free, too."""
     found: list[int] = []
     while len(found) < count:

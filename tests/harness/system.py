@@ -147,7 +147,7 @@ class System:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.redis_url = redis_url
-        self.settings = {**SHORT, **settings}
+        self.settings: dict[str, Any] = {**SHORT, **settings}
         self.journal = folder / "journal"
         self.journal.touch()
         self.daemons: dict[str, Daemon] = {}

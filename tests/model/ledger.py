@@ -77,6 +77,8 @@ class Ledger:
         """Entries in `parked` whose time has come."""
         self.overdue: set[tuple[str, str]] = set()
         """Stream and entry of those that ran for too long."""
+        self.unstarted: set[tuple[str, str]] = set()
+        """Stream and entry of those that their worker has read, but marked as not started."""
         self.now = Snapshot({}, {}, {}, {}, set(), set(), set())
 
     def inbox(self, worker: str, model: str) -> dict[str, Seen]:
@@ -170,7 +172,7 @@ class Ledger:
         expected: Expected = {}
         for request_id in delivered:
             seen = held[request_id]
-            if blaming:
+            if blaming and (seen.stream, seen.entry) not in self.unstarted:
                 crashed = (*seen.crashed, name)
                 expected[request_id] = (
                     "failed" if len(crashed) >= MAX_CRASHES else self.back(request_id, seen.attempt + 1, crashed)

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api import openapi, problems
-from coordinator.api.asgi import Hot
+from coordinator.api.asgi import ClientGone, Hot
 from coordinator.api.engine import Engine
 from coordinator.api.problems import Problem, invalid
 from coordinator.api.replies import problem_response
@@ -30,6 +30,8 @@ from coordinator.core.errors import CoordinatorError
 from coordinator.core.settings import Settings
 
 _RESULT: Final = "/result/"
+_CLIENT_CLOSED_REQUEST: Final = 499
+"""An answer that nobody gets; for the metrics."""
 _OPENING_SECONDS: Final = 2.0
 """How long the start waits for Redis, so that in the usual case not even the first request meets a 503."""
 _DESCRIPTION: Final = """
@@ -137,6 +139,10 @@ def _handle_errors(app: FastAPI) -> None:
             return problem_response(Problem("method-not-allowed", detail, headers={"allow": allow}))
         return problem_response(Problem("not-found", "Nothing is served under this path. GET /docs lists what is."))
 
+    async def on_gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+    app.add_exception_handler(ClientGone, on_gone)
     app.add_exception_handler(CoordinatorError, on_error)
     app.add_exception_handler(Problem, on_error)
     app.add_exception_handler(Exception, on_error)

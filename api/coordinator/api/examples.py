@@ -120,7 +120,7 @@ PROBLEM_KIND: Final = {
     "type": "/problems/unknown-job",
     "title": "Unknown job",
     "status": 404,
-    "meaning": "No job has this request id, or its outcome was kept long enough and is gone.",
+    "meaning": "No job has this request id, or its outcome was kept for its time and is gone.",
 }
 
 

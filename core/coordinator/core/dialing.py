@@ -39,15 +39,19 @@ class Own:
         """
         send = super().send_packed_command  # type: ignore[misc]  # of what we are mixed into
         timeout = self.socket_timeout
-        if timeout is None:
-            await send(command, check_health)
-            return
-        self.socket_timeout = None
         try:
-            async with asyncio.timeout(timeout):
+            if timeout is None:
                 await send(command, check_health)
-        finally:
-            self.socket_timeout = timeout
+                return
+            self.socket_timeout = None
+            try:
+                async with asyncio.timeout(timeout):
+                    await send(command, check_health)
+            finally:
+                self.socket_timeout = timeout
+        except RuntimeError as error:
+            # What uvloop says when the line was cut between two commands; redis-py knows only OSError.
+            raise RedisConnectionError(str(error)) from error
 
     def hang_up(self) -> None:
         """Cut the line. Whoever reads or writes on it just now gets a `ConnectionError`, as if the server had done it."""

@@ -66,7 +66,8 @@ async def submit(
 ) -> list[Receipt]:
     """Accept jobs, or say per job why not; receipts in the order of `jobs`. At most 500 a call.
 
-    With a `durability` of replicated or fsync, raises `NotDurable` when that is not confirmed within `confirm_seconds`.
+    With a `durability` of replicated or fsync, raises `NotDurable` when that is not confirmed within `confirm_seconds`,
+    unless none of the jobs was accepted.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for i, job in enumerate(jobs):
@@ -86,12 +87,11 @@ async def submit(
             args += (request_id, options, tail)
             if blob:
                 args.append(blob)
+    confirmed = True
     if durability == "memory":
         reply = await partition.run(_SUBMIT, args)
     else:
         reply, confirmed = await partition.run_confirmed(_SUBMIT, args, durability, confirm_seconds)
-        if not confirmed:
-            raise NotDurable(durability)
     partition.time.learn(int(reply[0]))
     away = {bytes(m).decode() for m in reply[1]}
     if away:
@@ -103,6 +103,9 @@ async def submit(
         i = order[int(special[at])]
         known = bytes(special[at + 2]).decode()
         receipts[i] = Receipt(known or jobs[i].request_id, _OUTCOMES[special[at + 1]], jobs[i].model in away)
+    # What was refused anyway has nothing to confirm, and its reason is the better answer.
+    if not confirmed and any(receipt.outcome in ("accepted", "duplicate") for receipt in receipts):
+        raise NotDurable(durability)
     return receipts
 
 
