@@ -21,6 +21,7 @@ import redis
 
 from coordinator.core import scripts
 from coordinator.core.embedded import server_binary
+from coordinator.core.processes import ends_with_us
 
 HERE: Final = Path(__file__).parent
 _START_SECONDS: Final = 60.0
@@ -88,6 +89,7 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
+            preexec_fn=ends_with_us(),
         )
 
     def start(self, name: str, *arguments: str) -> None:
@@ -116,6 +118,7 @@ class Machine:
             env={**os.environ, **self.environment},
             stdout=subprocess.PIPE,
             stderr=self._log,
+            preexec_fn=ends_with_us(),
         )
         try:
             out, _ = process.communicate(timeout=_TOOL_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from typing import Final
@@ -27,6 +28,8 @@ def _arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = _arguments()
+    # An end by SIGTERM, too, is to end what was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     scale = _QUICK if arguments.quick else Scale(backlog=_FULL_BACKLOG) if arguments.full else Scale()
     rounds = 1 if arguments.quick else max(1, arguments.rounds)
     chosen = arguments.only or list(CASES)

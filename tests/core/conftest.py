@@ -31,6 +31,12 @@ class _Fake:
         return client
 
 
+@pytest.fixture
+def settings(redis_url: str) -> Settings:
+    """Patient ones: a busy machine is no reason to fail."""
+    return Settings(redis_url=redis_url, redis_patience=20)
+
+
 @pytest.fixture(params=["fakeredis", "redis"])
 async def both(request: pytest.FixtureRequest) -> AsyncIterator[Field]:
     """A partition on fakeredis, and then the same test on real Redis. Afterwards each job must be in one place."""

@@ -19,7 +19,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def settings(redis_url: str) -> Settings:
-    return Settings(redis_url=redis_url, lease_seconds=8.0, heartbeat_seconds=2.0)
+    return Settings(redis_url=redis_url, redis_patience=20, lease_seconds=8.0, heartbeat_seconds=2.0)
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.connections = self.do(Connections.open(Settings(redis_url=self.url), client_name="model"))
+        self.connections = self.do(
+            Connections.open(Settings(redis_url=self.url, redis_patience=60), client_name="model")
+        )
         self.partition = self.connections.partitions[0]
         self.field = Field(self.partition)
         self.redis: Any = self.partition.redis

@@ -19,14 +19,18 @@ end
 if backlog == 0 then return { 0, 0, 'empty' } end
 
 local room, total = {}, 0
+local inboxes, fronts = {}, {}
 if n > 0 then
   local windows = redis.call('HMGET', base .. 'serving:' .. model, unpack(ARGV, 4))
   local leases = redis.call('ZMSCORE', base .. 'workers', unpack(ARGV, 4))
   for i = 1, n do
     room[i] = 0
+    local inbox = 'inbox:' .. ARGV[i + 3] .. ':' .. model
+    inboxes[i] = base .. inbox
+    fronts[i] = '{"status":"assigned","at":"' .. inbox .. ' '
     if windows[i] and leases[i] and tonumber(leases[i]) > now then
       local window = tonumber(string.match(windows[i], ':(%d+)$'))
-      room[i] = math.max(0, window - redis.call('XLEN', base .. 'inbox:' .. ARGV[i + 3] .. ':' .. model))
+      room[i] = math.max(0, window - redis.call('XLEN', inboxes[i]))
       total = total + room[i]
     end
   end
@@ -59,16 +63,15 @@ for i, lane in ipairs(lanes) do
       else
         repeat at = at % n + 1 until room[at] > 0
         room[at] = room[at] - 1
-        local inbox = 'inbox:' .. ARGV[at + 3] .. ':' .. model
         local place
         if crashed then
-          place = redis.call('XADD', base .. inbox, '*', 'id', id, 'attempt', attempt, 'crashed', crashed, 'job', job)
+          place = redis.call('XADD', inboxes[at], '*', 'id', id, 'attempt', attempt, 'crashed', crashed, 'job', job)
         else
-          place = redis.call('XADD', base .. inbox, '*', 'id', id, 'attempt', attempt, 'job', job)
+          place = redis.call('XADD', inboxes[at], '*', 'id', id, 'attempt', attempt, 'job', job)
         end
         local before = ''
         if attempt ~= '1' then before = '"attempts":' .. (attempt - 1) .. ',' end
-        put(id, '{"status":"assigned","at":"' .. inbox .. ' ' .. place .. '",' .. before .. head .. '}')
+        put(id, fronts[at] .. place .. '",' .. before .. head .. '}')
         moved = moved + 1
       end
     end

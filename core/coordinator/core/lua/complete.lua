@@ -9,7 +9,43 @@ local worker, model = ARGV[1], ARGV[2]
 local inbox = base .. 'inbox:' .. worker .. ':' .. model
 local front = '{"status":"succeeded","finished_at":' .. now .. ',"worker_id":"' .. worker .. '",'
 local answers, taken, finals = {}, {}, {}
+
+-- One XACK for all: where it acknowledges every one of them, all were ours.
+local entries = {}
 local at = 3
+while ARGV[at] do
+  entries[#entries + 1] = ARGV[at]
+  at = at + (string.find(ARGV[at + 3], 'o', 1, true) and 5 or 4)
+end
+if #entries == 0 then return {} end
+local all_ours = redis.call('XACK', inbox, 'worker', unpack(entries)) == #entries
+
+-- Else it does not say which. Whatever takes an entry away from a worker deletes it in the same step, so what is still in
+-- the stream and had been delivered was pending until now.
+local delivered_ms, delivered_seq
+local seen = {}
+local function ours(entry)
+  if all_ours then return true end
+  if seen[entry] then return false end
+  seen[entry] = true
+  if not delivered_ms then
+    delivered_ms, delivered_seq = 0, 0
+    local groups = redis.pcall('XINFO', 'GROUPS', inbox)
+    for _, group in ipairs(groups.err and {} or groups) do
+      local fields = fields_of(group)
+      if fields.name == 'worker' then
+        local ms, seq = string.match(fields['last-delivered-id'], '^(%d+)%-(%d+)$')
+        delivered_ms, delivered_seq = tonumber(ms), tonumber(seq)
+      end
+    end
+  end
+  local ms, seq = string.match(entry, '^(%d+)%-(%d+)$')
+  ms, seq = tonumber(ms), tonumber(seq)
+  if ms > delivered_ms or (ms == delivered_ms and seq > delivered_seq) then return false end
+  return #redis.call('XRANGE', inbox, entry, entry) == 1
+end
+
+at = 3
 while ARGV[at] do
   local entry, id, tail, flags = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   at = at + 4
@@ -18,7 +54,7 @@ while ARGV[at] do
     output = ARGV[at]
     at = at + 1
   end
-  if redis.call('XACK', inbox, 'worker', entry) == 1 then
+  if ours(entry) then
     local record = front .. tail
     put(id, record)
     taken[#taken + 1] = entry

@@ -17,9 +17,10 @@ end
 
 -- When a job must be over, or (never started) must have begun: ms of Redis TIME.
 local function deadline_of(head, attempt, lifetime)
-  local last = tonumber(string.match(head, '^"submitted_at":(%d+)')) + lifetime
+  local submitted = string.match(head, '^"submitted_at":(%d+)')
+  local last = tonumber(submitted) + lifetime
   if attempt == 1 then
-    local own = tonumber(string.match(head, '"deadline_at":(%d+)'))
+    local own = tonumber(string.match(head, '^,"deadline_at":(%d+)', #'"submitted_at":' + #submitted + 1))
     if own and own < last then return own end
   end
   return last
@@ -43,8 +44,14 @@ local function crashes_of(fields)
   return commas + 1
 end
 
+-- The bucket's key of a request id. Most ids of a call share it, so the last one is kept.
+local last_front, last_bucket = nil, nil
 local function bucket_of(id)
-  return base .. 'results:' .. string.match(id, '^%d+%-(%d+)%-')
+  if not last_front or string.sub(id, 1, #last_front) ~= last_front then
+    local front, bucket = string.match(id, '^(%d+%-(%d+)%-)')
+    last_front, last_bucket = front, base .. 'results:' .. bucket
+  end
+  return last_bucket
 end
 
 -- When a bucket goes: it takes in ids that are up to two slices of time old, and keeps each record for `keep` ms at least.

@@ -1,10 +1,10 @@
 -- submit: accept jobs into their lanes (or, with a delay, into parked), each with its record; once per request id.
--- call: EVALSHA <sha> 1 coord:{p}: <lifetime> <retention> <max_backlog> (<model> <lane> <n> (<id> <options> <tail> [<blob>])…)…
+-- call: EVALSHA <sha> 1 coord:{p}: <lifetime> <retention> <max_backlog> (<model> <lane> <n> <id>… (<options> <tail> [<blob>])…)…
 -- KEYS[1]: the partition's base; jobs, results, models, serving, pressure, parked, delayed, wake, blob follow from it
 -- ARGV[1]: the longest life of a job, ms
 -- ARGV[2]: how long an outcome is kept after that, ms
 -- ARGV[3]: how many jobs of one model may wait
--- ARGV[4..]: per group model, lane, number of jobs; per job id, options ('' or JSON), rest of the job document, [blob]
+-- ARGV[4..]: per group model, lane, number of jobs, their ids; per job options ('' or JSON), rest of the job document, [blob]
 -- returns: now in ms, models without a worker, and for each job not accepted: index, letter, the id known for it
 local lifetime, retention, max_backlog = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local current = math.floor(now / bucket_ms)
@@ -13,8 +13,27 @@ local away, special = {}, {}
 local seen = {}
 local index = -1
 
+-- Fetch what is known of the ids from ARGV[first] to ARGV[last]: one HMGET costs a fifth of one HGET a job.
+local function look_up(first, last)
+  local by_bucket = {}
+  for i = first, last do
+    local bucket = bucket_of(ARGV[i])
+    local ids = by_bucket[bucket]
+    if not ids then
+      ids = {}
+      by_bucket[bucket] = ids
+    end
+    ids[#ids + 1] = ARGV[i]
+  end
+  for bucket, ids in pairs(by_bucket) do
+    local found = redis.call('HMGET', bucket, unpack(ids))
+    for i, id in ipairs(ids) do seen[id] = seen[id] or found[i] end
+  end
+end
+
 local function known(id)
-  return seen[id] or redis.call('HGET', bucket_of(id), id)
+  if seen[id] == nil then seen[id] = redis.call('HGET', bucket_of(id), id) end
+  return seen[id]
 end
 
 -- The job under an idempotency key: senders guess the bucket of its id, and may differ by one or two.
@@ -26,6 +45,15 @@ local function namesake(id)
     if record then return other, record end
   end
 end
+
+local last_bucket_key, last_bucket_number
+local function bucket_number(id)
+  local key = bucket_of(id)
+  if key ~= last_bucket_key then last_bucket_key, last_bucket_number = key, tonumber(string.match(key, '(%d+)$')) end
+  return last_bucket_number
+end
+
+local born = '{"submitted_at":' .. now .. ','
 
 local function say(letter, id)
   special[#special + 1] = index
@@ -47,17 +75,20 @@ while ARGV[at] do
   local parked_room = nil
   local stream = 'jobs:' .. model .. ':' .. lane
   local added = false
-  for _ = 1, count do
+  local first = at
+  at = at + count
+  look_up(first, at - 1)
+  for i = first, first + count - 1 do
     index = index + 1
-    local id, tail = ARGV[at], ARGV[at + 2]
+    local id, tail = ARGV[i], ARGV[at + 1]
     local options = nil
-    if ARGV[at + 1] ~= '' then options = cjson.decode(ARGV[at + 1]) end
-    local blob = options and options.blob and ARGV[at + 3]
-    at = at + (blob and 4 or 3)
+    if ARGV[at] ~= '' then options = cjson.decode(ARGV[at]) end
+    local blob = options and options.blob and ARGV[at + 2]
+    at = at + (blob and 3 or 2)
     local key = options and options.key
     local record, same = known(id), id
     if not record and key then same, record = namesake(id) end
-    local bucket = tonumber(string.match(id, '^%d+%-(%d+)%-'))
+    local bucket = bucket_number(id)
     if record then
       -- Without a key only the first sender knows the id; with one, the record's first `key` is the job's own.
       say((not key or string.match(record, '"key":"([^"]*)"') == key) and 'd' or 'c', same)
@@ -68,7 +99,7 @@ while ARGV[at] do
     elseif pressed then
       say('p', '')
     else
-      local job = '{"submitted_at":' .. now .. ','
+      local job = born
       if options and options.ttl then job = job .. '"deadline_at":' .. (now + options.ttl) .. ',' end
       job = job .. tail
       local head = head_of(job)
@@ -87,7 +118,7 @@ while ARGV[at] do
       else
         room = room - 1
         added = true
-        local entry = redis.call('XADD', base .. stream, '*', 'id', id, 'attempt', 1, 'job', job)
+        local entry = redis.call('XADD', base .. stream, '*', 'id', id, 'attempt', '1', 'job', job)
         record = '{"status":"queued","at":"' .. stream .. ' ' .. entry .. '",' .. head .. '}'
       end
       if record then

@@ -81,10 +81,11 @@ async def submit(
     order: list[int] = []
     for (model, lane), members in groups.items():
         args += (model, lane, len(members))
+        args += [jobs[i].request_id for i in members]
         order += members
         for i in members:
-            request_id, _, _, tail, options, blob = jobs[i]
-            args += (request_id, options, tail)
+            _, _, _, tail, options, blob = jobs[i]
+            args += (options, tail)
             if blob:
                 args.append(blob)
     confirmed = True
