@@ -85,7 +85,7 @@ async def test_workers_without_a_lease_or_of_other_models_get_nothing(both: Fiel
 async def test_no_candidates_at_all_leaves_the_jobs_where_they_are(both: Field) -> None:
     await both.register()
     await both.put()
-    assert await steps.assign(both.partition, "m", [], batch=10, lifetime_ms=HOUR_MS) == (0, 0, "starved")
+    assert await steps.assign(both.partition, "m", [], batch=10, lifetime_ms=HOUR_MS) == (0, 0, "starved", 1)
     await both.census()
 
 

@@ -132,6 +132,17 @@ async def test_a_worker_that_joins_gets_its_share_though_the_others_have_room(fi
         await until(shared)
 
 
+async def test_a_worker_that_joins_is_known_from_the_next_batch_but_one(field: Field, assigner: Assigner) -> None:
+    await field.register("a", m="5000:5000")
+    await field.put()
+    await assigner.assign("m")
+    await field.register("b", m="5000:5000")
+    for _ in range(3):
+        await field.put()
+        await assigner.assign("m")
+    assert len(await field.inbox("b")) == 1
+
+
 async def test_a_wake_that_was_popped_and_lost_is_made_up_for(field: Field, settings: Settings) -> None:
     """As when a dispatcher dies between the two."""
     await field.register("w")

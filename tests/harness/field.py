@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -41,6 +41,14 @@ class Taken:
                 self.entry, self.request_id.encode(), b'%b,"output_bytes":%d}' % (tail, len(data)), flags, data
             )
         return Completion(self.entry, self.request_id.encode(), b'%b,"output":%b}' % (tail, data), flags)
+
+
+class Dealt(NamedTuple):
+    """What an assign did with the jobs."""
+
+    moved: int
+    expired: int
+    state: str
 
 
 class Field:
@@ -130,10 +138,9 @@ class Field:
         assert {receipt.outcome for receipt in receipts} <= {"accepted"}
         return [receipt.request_id for receipt in receipts]
 
-    async def assign(
-        self, *workers: str, model: str = "m", batch: int = 256, lifetime_ms: int = HOUR_MS
-    ) -> steps.Assigned:
-        return await steps.assign(self.partition, model, workers or ("w",), batch=batch, lifetime_ms=lifetime_ms)
+    async def assign(self, *workers: str, model: str = "m", batch: int = 256, lifetime_ms: int = HOUR_MS) -> Dealt:
+        done = await steps.assign(self.partition, model, workers or ("w",), batch=batch, lifetime_ms=lifetime_ms)
+        return Dealt(done.moved, done.expired, done.state)
 
     async def take(self, worker: str = "w", model: str = "m", count: int = 1000) -> list[Taken]:
         """Read new entries of an inbox, as the worker does."""

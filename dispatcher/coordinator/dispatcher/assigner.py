@@ -89,8 +89,11 @@ class Assigner:
                     batch=self._settings.assign_batch,
                     lifetime_ms=int(self._settings.max_job_lifetime * 1000),
                 )
+                if done.serving != len(roster):
+                    # Somebody came or went: ask before the next batch, or a newcomer gets nothing while the others have room.
+                    self._rosters.pop(model, None)
                 if done.moved or done.expired or done.state != "starved":
-                    if at:
+                    if at and model in self._rosters:
                         # Begin with the pages that may have room.
                         self._rosters[model] = roster[at:] + roster[:at]
                     again = done.state == "starved" and len(roster) > _CANDIDATES

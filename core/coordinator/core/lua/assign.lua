@@ -5,7 +5,7 @@
 -- ARGV[2]: the most jobs to move
 -- ARGV[3]: the longest life of a job, ms
 -- ARGV[4..]: workers to consider, at most 100
--- returns: jobs moved, jobs expired, and more | empty | starved
+-- returns: jobs moved, jobs expired, more | empty | starved, and how many workers serve the model
 local model, batch, lifetime = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 even_when_full()
 local lanes = { 'retry', 'high', 'normal', 'low' }
@@ -16,7 +16,8 @@ for i, lane in ipairs(lanes) do
   depths[i] = redis.call('XLEN', streams[i])
   backlog = backlog + depths[i]
 end
-if backlog == 0 then return { 0, 0, 'empty' } end
+local serving = redis.call('HLEN', base .. 'serving:' .. model)
+if backlog == 0 then return { 0, 0, 'empty', serving } end
 
 local room, total = {}, 0
 local inboxes, fronts = {}, {}
@@ -38,7 +39,7 @@ end
 local want = math.min(batch, total)
 if want == 0 then
   redis.call('SADD', base .. 'starved', model)
-  return { 0, 0, 'starved' }
+  return { 0, 0, 'starved', serving }
 end
 
 local at = tonumber(redis.call('HGET', base .. 'cursor', model) or 0) % n
@@ -83,9 +84,9 @@ redis.call('HSET', base .. 'cursor', model, at)
 write_records()
 tell(finals)
 -- Nothing read: somebody else read these entries by hand, and the group will not give them again.
-if read >= backlog or read == 0 then return { moved, #finals / 2, 'empty' } end
+if read >= backlog or read == 0 then return { moved, #finals / 2, 'empty', serving } end
 if moved >= total then
   redis.call('SADD', base .. 'starved', model)
-  return { moved, #finals / 2, 'starved' }
+  return { moved, #finals / 2, 'starved', serving }
 end
-return { moved, #finals / 2, 'more' }
+return { moved, #finals / 2, 'more', serving }

@@ -136,6 +136,8 @@ class Assigned(NamedTuple):
     expired: int
     state: str
     """more: call again. empty: nothing waits. starved: work waits, but no worker has room."""
+    serving: int
+    """How many workers serve the model: whoever counted differently should ask who they are."""
 
 
 async def assign(
@@ -143,7 +145,7 @@ async def assign(
 ) -> Assigned:
     """Deal up to `batch` waiting jobs round-robin to those of `candidates` (at most 100) that are live and have room."""
     reply = await partition.run(_ASSIGN, [model, batch, lifetime_ms, *candidates])
-    return Assigned(reply[0], reply[1], bytes(reply[2]).decode())
+    return Assigned(reply[0], reply[1], bytes(reply[2]).decode(), reply[3])
 
 
 class Completion(NamedTuple):
