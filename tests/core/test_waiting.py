@@ -43,9 +43,10 @@ async def _waited_for(field: Field, request_id: str, processes: int = 1) -> None
     await until(waited)
 
 
-async def _subscribed(field: Field, count: int = 1) -> None:
+async def _subscribed(field: Field, *processes: Waiting) -> None:
     async def subscribed() -> bool:
-        return len(await field.redis.pubsub_channels("coord:notify:*")) == count
+        answer = await field.redis.pubsub_numsub(*[process.channel for process in processes])
+        return all(count == 1 for _, count in answer)
 
     await until(subscribed)
 
@@ -61,7 +62,7 @@ async def test_all_processes_that_wait_are_told(field: Field, settings: Settings
     await field.register()
     job = await field.given()
     async with _process(settings) as one, _process(settings) as other:
-        await _subscribed(field, 2)
+        await _subscribed(field, one, other)
         calls = [asyncio.create_task(process.result(job.request_id, LONG)) for process in (one, one, other)]
         await _waited_for(field, job.request_id, 2)
         await field.complete(job.done({"label": 7}))
@@ -76,7 +77,7 @@ async def test_an_output_out_of_line_comes_along(field: Field, settings: Setting
     await field.register()
     job = await field.given()
     async with _process(settings) as process:
-        await _subscribed(field)
+        await _subscribed(field, process)
         call = asyncio.create_task(process.result(job.request_id, LONG))
         await _waited_for(field, job.request_id)
         await field.complete(job.done("x" * 5000, b"o"))
@@ -125,7 +126,7 @@ async def test_what_was_missed_while_the_connection_was_down_is_found_after_it(
     job = await field.given()
     async with Proxy("127.0.0.1", redis_server.port) as proxy:
         async with _process(Settings(redis_url=f"redis://127.0.0.1:{proxy.port}/0")) as process:
-            await _subscribed(field)
+            await _subscribed(field, process)
             call = asyncio.create_task(process.result(job.request_id, LONG))
             await _waited_for(field, job.request_id)
             # The notification itself is what gets lost, with its connection.

@@ -114,6 +114,7 @@ async def test_cancel_wherever_a_job_is(client: AsyncClient, system: System) -> 
     # The handlers are told, so that there is room again.
     request_id = await client.submit("aplay", {"n": 7})
     assert (await client.wait(request_id, timeout=SECONDS)).value()["n"] == 7
+    await until(lambda: any(e.event == "raised" and e.id == running for e in system.executions()), "it is told")
     assert {e.event for e in system.executions() if e.id == running} == {"start", "raised"}
     with pytest.raises(InvalidState):
         await client.cancel(request_id)

@@ -34,11 +34,12 @@ class Waiting:
     """The waiters of one process. Start `run` as a task; then any number of `result` calls."""
 
     def __init__(self, connections: Connections) -> None:
+        self.channel = keys.notify(os.urandom(8).hex())
+        """Where this process is told."""
         self._connections = connections
-        self._channel = keys.notify(os.urandom(8).hex())
         self._waiters: dict[str, list[asyncio.Future[Found]]] = {}
         self._curious = {partition: Reader(partition) for partition in connections.partitions}
-        self._interested = {p: Reader(p, self._channel, _INTEREST_MS) for p in connections.partitions}
+        self._interested = {p: Reader(p, self.channel, _INTEREST_MS) for p in connections.partitions}
         self._log = logging.get("waiting")
 
     async def run(self) -> None:
@@ -97,7 +98,7 @@ class Waiting:
         while True:
             pubsub = partition.pubsub()
             try:
-                await pubsub.subscribe(self._channel)
+                await pubsub.subscribe(self.channel)
                 await self._recheck()
                 pause = _FIRST_PAUSE
                 asked = False
@@ -138,7 +139,7 @@ class Waiting:
             for at in range(0, len(ids), _LOOKUPS_PER_CALL):
                 some = ids[at : at + _LOOKUPS_PER_CALL]
                 try:
-                    rows = await steps.read(partition, some, channel=self._channel, wait_ms=_INTEREST_MS)
+                    rows = await steps.read(partition, some, channel=self.channel, wait_ms=_INTEREST_MS)
                 except RedisUnavailable:
                     break
                 except CoordinatorError as error:
