@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from harness.redis import RedisServer
 
 from coordinator.core.connection import Connections
@@ -24,6 +25,13 @@ def pytest_configure() -> None:
     """No setting of the developer's own shell may decide how a test ends."""
     for name in [name for name in os.environ if name.startswith("COORDINATOR_")]:
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> Iterator[None]:
+    """A test that captures logs configures them; the next one begins as a program of somebody else's does."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

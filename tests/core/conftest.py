@@ -28,6 +28,8 @@ class _Fake:
         client: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=self._server, protocol=2)
         callbacks: Any = client.response_callbacks
         callbacks["XREADGROUP"] = lambda reply, **_: reply
+        pool: Any = client.connection_pool
+        pool.call = client.execute_command
         return client
 
 

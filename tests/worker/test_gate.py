@@ -21,7 +21,7 @@ class Model:
         return self.held
 
     def deliver(self, *numbers: int, suspects: tuple[int, ...] = ()) -> None:
-        deliveries = [Delivery(b"1000-%d" % number, b"", b"1", b"", b"") for number in numbers]
+        deliveries = [Delivery(number, b"1000-%d" % number, b"", b"1", b"", b"", 30.0, 0.0) for number in numbers]
         for number, delivery in zip(numbers, deliveries, strict=True):
             delivery.crashed = number in suspects
         self.held += len(deliveries)

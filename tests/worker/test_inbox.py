@@ -123,7 +123,7 @@ async def test_unread_and_lost_entries_can_be_fetched_for_handing_them_back(fiel
     ids = await field.put_many(4)
     await field.assign()
     (known,) = await field.take(count=1)
-    desk.known[known.entry] = Delivery(known.entry, b"", b"1", b"", b"")
+    desk.known[known.entry] = Delivery(1, known.entry, b"", b"1", b"", b"", 30.0, 0.0)
     await field.take(count=1)
     assert sorted(one.request_id.decode() for one in await desk.inbox.unread()) == sorted(ids[1:])
 

@@ -23,7 +23,7 @@ class Redis:
         self.open = asyncio.Event()
         self.open.set()
 
-    async def send(self, outcomes: Sequence[int]) -> Sequence[object]:
+    async def send(self, _: Sequence[Delivery], outcomes: Sequence[int]) -> Sequence[object]:
         await self.open.wait()
         if self.failures:
             raise self.failures.pop()
@@ -41,12 +41,12 @@ class Shelf:
         self.settled: dict[bytes, object] = {}
         self.outbox: Outbox[int] = Outbox(self.redis.send, self._settle, lambda _: size, "m")
 
-    def _settle(self, delivery: Delivery, answer: object) -> None:
-        self.settled[delivery.entry] = answer
+    def _settle(self, deliveries: Sequence[Delivery], answers: Sequence[object]) -> None:
+        self.settled.update(zip([delivery.entry for delivery in deliveries], answers, strict=True))
 
     def put(self, *outcomes: int) -> None:
         for outcome in outcomes:
-            self.outbox.put(Delivery(b"%d" % outcome, b"", b"1", b"", b""), outcome)
+            self.outbox.put(Delivery(outcome, b"%d" % outcome, b"", b"1", b"", b"", 30.0, 0.0), outcome)
         self.outbox.flush()
 
 

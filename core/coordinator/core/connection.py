@@ -73,11 +73,13 @@ class Partition:
     async def run(self, script: Script, args: Sequence[str | bytes | int | float]) -> Any:
         """Run one step. Sent again after a lost connection, up to the patience; then `RedisUnavailable`."""
 
+        call = self.redis.connection_pool.call
+
         async def send() -> Any:
             try:
-                return await self.redis.execute_command("EVALSHA", script.sha, 1, self.base, *args)
+                return await call("EVALSHA", script.sha, 1, self.base, *args)
             except NoScriptError:
-                return await self.redis.execute_command("EVAL", script.source, 1, self.base, *args)
+                return await call("EVAL", script.source, 1, self.base, *args)
 
         return await self.patiently(send)
 

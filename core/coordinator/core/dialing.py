@@ -107,6 +107,19 @@ class _FoundTls(_Tls):
 class Pool(ConnectionPool):
     """A pool that can be told that its server is not the right one any more."""
 
+    async def call(self, *args: Any) -> Any:
+        """Send one command, and return its reply as it came. What a client's `execute_command` does besides (metrics, locks,
+        retries, callbacks) costs as much as packing, sending and reading together.
+        """
+        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]  # redis-py has no types here
+        try:
+            await self.ensure_connection(connection)
+            await connection.send_packed_command(connection.pack_command(*args), check_health=False)
+            return await connection.read_response()
+        finally:
+            self._in_use_connections.remove(connection)
+            self._available_connections.append(connection)
+
     async def drop_idle(self) -> None:
         """Close what is idle. Connections in use are left to those who use them."""
         # Taken out of the pool first: a connection must not be handed out while it is being closed.

@@ -26,10 +26,23 @@ class Delivery:
         "input",
         "input_bytes",
         "request_id",
+        "serial",
         "timeout",
     )
 
-    def __init__(self, entry: bytes, request_id: bytes, attempt: bytes, head: bytes, text: bytes) -> None:
+    def __init__(
+        self,
+        serial: int,
+        entry: bytes,
+        request_id: bytes,
+        attempt: bytes,
+        head: bytes,
+        text: bytes,
+        timeout: float,
+        delivered: float,
+    ) -> None:
+        self.serial = serial
+        """Counts what was read: neighbours stood side by side in the inbox."""
         self.entry = entry
         self.request_id = request_id
         self.attempt = attempt
@@ -47,9 +60,9 @@ class Delivery:
         """ms of Redis TIME by which it must have started, if it is the first attempt."""
         self.input_bytes = 0
         """Above 0: the input lies out of line."""
-        self.timeout = 0.0
+        self.timeout = timeout
         """Seconds that its call may take."""
-        self.delivered = 0.0
+        self.delivered = delivered
         """Monotonic seconds."""
 
     @property
@@ -90,24 +103,28 @@ class Reading:
 
     def __init__(self, model: str, timeout: float) -> None:
         self.timeout = timeout
+        self._serial = 0
         # Most jobs bring no options; the length of the head tells, without looking into it.
         self._plain = len(b'{"submitted_at":1700000000000,"model":"%b"' % model.encode())
 
     def deliveries(self, rows: Iterable[Any], now: float) -> list[Delivery]:
         """Rows of an XREADGROUP reply as deliveries; entries that are gone from the stream are left out."""
         found = []
+        timeout, plain, serial = self.timeout, self._plain, self._serial
         for entry, fields in rows:
+            serial += 1
             if fields is None:
                 continue
             document: bytes = fields[-1]
             cut = document.find(_INPUT)
-            delivery = Delivery(entry, fields[1], fields[3], document[1:cut], document[cut + 9 : -1])
-            delivery.timeout = self.timeout
-            delivery.delivered = now
-            delivery.crashed = len(fields) > 6
-            if cut != self._plain:
+            head, text = document[1:cut], document[cut + 9 : -1]
+            delivery = Delivery(serial, entry, fields[1], fields[3], head, text, timeout, now)
+            if len(fields) > 6:
+                delivery.crashed = True
+            if cut != plain:
                 self._read_options(delivery)
             found.append(delivery)
+        self._serial = serial
         return found
 
     def _read_options(self, delivery: Delivery) -> None:

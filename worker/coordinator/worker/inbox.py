@@ -107,8 +107,8 @@ class Inbox:
         after: bytes = b"0"
         while rows := await self._rows(client, after, _PAGE):
             after = rows[-1][0]
-            fresh = [row for row in rows if row[0] not in known and row[0] not in self._known]
-            found += self._reading.deliveries(fresh, time.monotonic())
+            read = self._reading.deliveries(rows, time.monotonic())
+            found += [one for one in read if one.entry not in known and one.entry not in self._known]
         return found
 
     async def _rows(self, client: Any, after: str | bytes, count: int, block: int | None = None) -> list[Any]:

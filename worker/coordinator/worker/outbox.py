@@ -7,7 +7,6 @@ come while a call is under way share the next.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
@@ -26,12 +25,15 @@ T = TypeVar("T")
 
 
 class Outbox(Generic[T]):
-    """Sends what is put into it by `send`, a step that is safe to repeat; then says `settled`, with each one's answer."""
+    """Sends what is put into it by `send`, a step that is safe to repeat; then says `settled`, with each one's answer.
+
+    Both get deliveries in the order in which they were read.
+    """
 
     def __init__(
         self,
-        send: Callable[[Sequence[T]], Awaitable[Sequence[object]]],
-        settled: Callable[[Delivery, object], None],
+        send: Callable[[Sequence[Delivery], Sequence[T]], Awaitable[Sequence[object]]],
+        settled: Callable[[Sequence[Delivery], Sequence[object]], None],
         size: Callable[[T], int],
         model: str,
     ) -> None:
@@ -39,7 +41,7 @@ class Outbox(Generic[T]):
         self._settled = settled
         self._size = size
         self._log = logging.get("outbox").bind(model=model)
-        self._waiting: deque[tuple[Delivery, T]] = deque()
+        self._waiting: list[tuple[Delivery, T]] = []
         self._under_way = 0
         self._sending: asyncio.Task[None] | None = None
 
@@ -70,41 +72,48 @@ class Outbox(Generic[T]):
             self._sending.cancel()
 
     def _take(self) -> list[tuple[Delivery, T]]:
-        waiting, size = self._waiting, self._size
-        taken: list[tuple[Delivery, T]] = []
+        taken = self._waiting[:_PER_CALL]
         total = 0
-        while waiting and len(taken) < _PER_CALL and total < _BYTES_PER_CALL:
-            one = waiting.popleft()
-            total += size(one[1])
-            taken.append(one)
+        for count, (_, outcome) in enumerate(taken, 1):
+            total += self._size(outcome)
+            if total >= _BYTES_PER_CALL:
+                del taken[count:]
+                break
+        del self._waiting[: len(taken)]
         self._under_way = len(taken)
+        taken.sort(key=_serial)
         return taken
 
     async def _send_all(self) -> None:
         try:
             while self._waiting:
                 taken = self._take()
-                answers = await self._patiently([outcome for _, outcome in taken])
+                deliveries = [delivery for delivery, _ in taken]
+                answers = await self._patiently(deliveries, [outcome for _, outcome in taken])
                 self._under_way = 0
-                for (delivery, _), answer in zip(taken, answers, strict=True):
-                    self._settled(delivery, answer)
+                self._settled(deliveries, answers)
         finally:
             self._sending = None
 
-    async def _patiently(self, outcomes: list[T]) -> Sequence[object]:
+    async def _patiently(self, deliveries: list[Delivery], outcomes: list[T]) -> Sequence[object]:
         """Send them until there is an answer. Redis may be away for long; whether the jobs are still ours it will say."""
         pause = _PAUSE
         while True:
             try:
-                return await self._send(outcomes)
+                return await self._send(deliveries, outcomes)
             except CoordinatorError as error:
                 if pause == _PAUSE:
                     self._log.warning("outcomes wait, Redis does not take them", jobs=self.pending, error=str(error))
             except ResponseError as error:
                 if len(outcomes) > 1:
                     # One of them is the reason; the others must not suffer.
-                    return [answer for one in outcomes for answer in await self._patiently([one])]
+                    pairs = zip(deliveries, outcomes, strict=True)
+                    return [answer for delivery, one in pairs for answer in await self._patiently([delivery], [one])]
                 self._log.error("an outcome can't be told, the job will be taken away as overdue", error=str(error))
                 return [None]
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _serial(pair: tuple[Delivery, object]) -> int:
+    return pair[0].serial

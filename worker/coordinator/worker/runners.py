@@ -145,6 +145,8 @@ class Tasks:
             call.finished = True
             if call.task is not None:
                 self._tasks.discard(call.task)
+                # The task's context leads back to the call; such a circle for each job is a lot of garbage to collect.
+                call.task = None
             if call.abandoned:
                 self.stuck -= 1
             else:

@@ -25,6 +25,8 @@ from coordinator.worker.policy import Policy
 from coordinator.worker.runners import Runner, Tasks, Threads
 
 _STRANDED_SECONDS: Final = 0.1
+_STALE: Final = (0, "stale")
+"""What complete and fail answer then."""
 
 
 class Service:
@@ -237,10 +239,11 @@ class Service:
         if self._gate.closed:
             self._gate.pump()
 
-    async def _complete(self, done: Sequence[Completion]) -> Sequence[object]:
-        return await steps.complete(self.partition, self.worker, self.model, done)
+    async def _complete(self, deliveries: Sequence[Delivery], done: Sequence[Completion]) -> Sequence[object]:
+        together = deliveries[-1].serial - deliveries[0].serial == len(deliveries) - 1
+        return await steps.complete(self.partition, self.worker, self.model, done, together=together)
 
-    async def _fail(self, failures: Sequence[Failure]) -> Sequence[object]:
+    async def _fail(self, _: Sequence[Delivery], failures: Sequence[Failure]) -> Sequence[object]:
         return await steps.fail(
             self.partition,
             self.worker,
@@ -251,10 +254,12 @@ class Service:
             dead_retention_ms=self._policy.dead_retention_ms,
         )
 
-    def _settled(self, delivery: Delivery, answer: object) -> None:
-        self.outstanding.pop(delivery.entry, None)
-        if answer in (0, "stale"):
-            self._count_stale(delivery, "an outcome was refused as stale: the job was not ours any more")
+    def _settled(self, deliveries: Sequence[Delivery], answers: Sequence[object]) -> None:
+        outstanding = self.outstanding
+        for delivery, answer in zip(deliveries, answers, strict=True):
+            outstanding.pop(delivery.entry, None)
+            if answer in _STALE:
+                self._count_stale(delivery, "an outcome was refused as stale: the job was not ours any more")
         if self._gate.closed:
             self._loop.call_soon(self._gate.pump)
 

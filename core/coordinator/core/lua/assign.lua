@@ -46,6 +46,7 @@ local at = tonumber(redis.call('HGET', base .. 'cursor', model) or 0) % n
 local read, moved, finals = 0, 0, {}
 for i, lane in ipairs(lanes) do
   if read < want and depths[i] > 0 then
+    local head = head_id(streams[i])
     local command = { 'XREADGROUP', 'GROUP', 'dispatchers', 'd', 'COUNT', want - read, 'NOACK', 'STREAMS', streams[i], '>' }
     local reply = redis.pcall(unpack(command))
     if reply and reply.err then
@@ -53,13 +54,15 @@ for i, lane in ipairs(lanes) do
       reply = redis.call(unpack(command))
     end
     local taken = {}
-    for _, row in ipairs(reply and reply[1][2] or {}) do
-      local entry, flat = row[1], row[2]
-      taken[#taken + 1] = entry
+    local rows = reply and reply[1][2] or taken
+    for r = 1, #rows do
+      local row = rows[r]
+      local flat = row[2]
+      taken[r] = row[1]
       local id, attempt, job, crashed = flat[2], flat[4], flat[6], nil
       if #flat > 6 then crashed, job = flat[6], flat[8] end
-      local head = head_of(job)
-      if deadline_of(head, tonumber(attempt), lifetime) <= now then
+      local known = head_of(job)
+      if deadline_of(known, tonumber(attempt), lifetime) <= now then
         end_expired({ id = id, attempt = attempt, job = job }, finals)
       else
         repeat at = at % n + 1 until room[at] > 0
@@ -72,11 +75,11 @@ for i, lane in ipairs(lanes) do
         end
         local before = ''
         if attempt ~= '1' then before = '"attempts":' .. (attempt - 1) .. ',' end
-        put(id, fronts[at] .. place .. '",' .. before .. head .. '}')
+        put(id, fronts[at] .. place .. '",' .. before .. known .. '}')
         moved = moved + 1
       end
     end
-    if #taken > 0 then redis.call('XDEL', streams[i], unpack(taken)) end
+    if #taken > 0 then remove_taken(streams[i], taken, head) end
     read = read + #taken
   end
 end

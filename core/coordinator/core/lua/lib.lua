@@ -61,15 +61,20 @@ end
 
 -- Records to write, gathered per bucket; `write_records` writes them. A bucket that is gone is not made again.
 local records = {}
+local last_key, last_list, last_count = nil, nil, nil
 local function put(id, record)
   local key = bucket_of(id)
-  local list = records[key]
-  if not list then
-    list = {}
-    records[key] = list
+  if key ~= last_key then
+    last_key, last_list = key, records[key]
+    if not last_list then
+      last_list = {}
+      records[key] = last_list
+    end
+    last_count = #last_list
   end
-  list[#list + 1] = id
-  list[#list + 1] = record
+  last_list[last_count + 1] = id
+  last_count = last_count + 2
+  last_list[last_count] = record
 end
 
 local function write_records(expire_at)
@@ -82,7 +87,30 @@ local function write_records(expire_at)
       if not there then redis.call('PEXPIREAT', key, expire_at(key)) end
     end
   end
-  records = {}
+  records, last_key = {}, nil
+end
+
+-- Remove entries, which were taken in the order of their stream. Where they stand side by side at its head, whole nodes are
+-- dropped, for a tenth of what it costs to look for each. `head`: the stream's first id before they were taken.
+local function remove_taken(stream, taken, head)
+  if head == taken[1] then
+    redis.call('XTRIM', stream, 'MAXLEN', redis.call('XLEN', stream) - #taken)
+  else
+    redis.call('XDEL', stream, unpack(taken))
+  end
+end
+
+-- Whether one entry id comes before another.
+local function precedes(one, other)
+  local ms, seq = string.match(one, '^(%d+)%-(%d+)$')
+  local other_ms, other_seq = string.match(other, '^(%d+)%-(%d+)$')
+  if ms == other_ms then return tonumber(seq) < tonumber(other_seq) end
+  return tonumber(ms) < tonumber(other_ms)
+end
+
+local function head_id(stream)
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  return first and first[1]
 end
 
 -- Tell those who wait for these jobs (a list of id, record, id, record …): one message per channel, a line per job.

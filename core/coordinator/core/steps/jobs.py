@@ -160,13 +160,23 @@ class Completion(NamedTuple):
     output: bytes = b""
 
 
-async def complete(partition: Partition, worker: str, model: str, done: Iterable[Completion]) -> list[int]:
-    """Write outcomes, fenced by inbox entry. Per job 1: written; 0: stale, nothing touched; 2: this was done before."""
-    args: list[str | bytes] = [worker, model]
-    for entry, request_id, tail, flags, output in done:
-        args += (entry, request_id, tail, flags)
-        if b"o" in flags:
-            args.append(output)
+async def complete(
+    partition: Partition, worker: str, model: str, done: Sequence[Completion], *, together: bool = False
+) -> list[int]:
+    """Write outcomes, fenced by inbox entry. Per job 1: written; 0: stale, nothing touched; 2: this was done before.
+
+    `together`: their entries stood side by side when they were read, and are in that order; removing them is cheaper then.
+    """
+    args: list[str | bytes] = [worker, model, "s" if together else ""]
+    if any(one.flags for one in done):
+        args[2] = "fs" if together else "f"
+        for entry, request_id, tail, flags, output in done:
+            args += (entry, request_id, tail, flags)
+            if b"o" in flags:
+                args.append(output)
+    else:
+        for one in done:
+            args += one[:3]
     return list(await partition.run(_COMPLETE, args))
 
 
