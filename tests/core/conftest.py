@@ -24,7 +24,7 @@ class _Fake:
     def __init__(self) -> None:
         self._server = fakeredis.FakeServer(version=(7, 0))
 
-    def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
+    def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
         client: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=self._server, protocol=2)
         callbacks: Any = client.response_callbacks
         callbacks["XREADGROUP"] = lambda reply, **_: reply

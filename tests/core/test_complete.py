@@ -158,3 +158,31 @@ async def test_all_kinds_of_entries_in_one_call(both: Field) -> None:
         held.done(9),
     )
     assert answers == [1, 0, 2, 0, 1, 0, 0]
+
+
+async def test_neighbours_are_cut_off_and_what_stands_behind_stays(both: Field) -> None:
+    await both.register()
+    await both.put_many(6)
+    await both.assign()
+    jobs = await both.take(count=5)
+    assert await both.complete(*(job.done() for job in jobs[:3]), together=True) == [1, 1, 1]
+    assert len(await both.inbox()) == 3
+    assert await both.complete(*(job.done() for job in jobs[3:]), together=True) == [1, 1]
+    (unread,) = await both.take()
+    assert await both.complete(unread.done(), together=True) == [1]
+    assert await both.inbox() == []
+
+
+async def test_work_among_those_that_are_said_to_be_neighbours_stays(both: Field) -> None:
+    """Whatever the worker says: what is still in work is not cut off with the others, wherever it stands."""
+    await both.register()
+    await both.put_many(6)
+    await both.assign()
+    first, a, held, b, c, d = await both.take()
+    assert await both.complete(a.done(), together=True) == [1]
+    assert await both.inbox() == [first.request_id, held.request_id, b.request_id, c.request_id, d.request_id]
+    assert await both.complete(first.done(), b.done(), together=True) == [1, 1]
+    assert await both.inbox() == [held.request_id, c.request_id, d.request_id]
+    assert await both.complete(c.done(), a.done(), together=True) == [1, 2]
+    assert await both.complete(held.done(), d.done(), together=True) == [1, 1]
+    assert await both.inbox() == []

@@ -204,10 +204,11 @@ def test_a_line_that_was_cut_is_away_under_uvloop_as_well(settings: Settings) ->
     async def use_it_after_it_was_cut() -> None:
         async with await Connections.open(settings, client_name="tests") as connections:
             blocking: Any = connections.partitions[0].blocking()
-            await blocking.ping()
-            blocking.connection.hang_up()
+            connection = await blocking.connection_pool.get_connection()
+            connection.hang_up()
             with pytest.raises(RedisConnectionError):
-                await blocking.ping()
+                await connection.send_command("PING")
+            await blocking.connection_pool.release(connection)
             await blocking.ping()
             await blocking.aclose()
 

@@ -92,3 +92,11 @@ async def test_rouse_keeps_the_place_of_who_waits_already(both: Field) -> None:
     await both.redis.zadd(keys.wake(0), {"m": 5})
     await steps.rouse(both.partition)
     assert await both.redis.zscore(keys.wake(0), "m") == 5
+
+
+async def test_the_lanes_that_have_jobs(both: Field) -> None:
+    await both.register(models={"m": "1:1", "n": "1:1"})
+    assert await steps.waiting(both.partition) == []
+    await both.put("n", "high")
+    await both.put("m")
+    assert sorted(await steps.waiting(both.partition)) == [("m", "normal"), ("n", "high")]

@@ -162,8 +162,10 @@ class Field:
         inbox = keys.inbox(self.p, worker, model)
         assert await self.redis.xclaim(inbox, keys.INBOX_GROUP, worker, 0, [job.entry], idle=ms, justid=True)
 
-    async def complete(self, *done: Completion, worker: str = "w", model: str = "m") -> list[int]:
-        return await steps.complete(self.partition, worker, model, done)
+    async def complete(
+        self, *done: Completion, worker: str = "w", model: str = "m", together: bool = False
+    ) -> list[int]:
+        return await steps.complete(self.partition, worker, model, done, together=together)
 
     async def fail(self, *failures: Failure, worker: str = "w", model: str = "m", **options: Any) -> list[str]:
         options = {"max_attempts": 3, **BURY, **options}

@@ -299,7 +299,7 @@ class Actions(Machine):
         request_id = handle.job.request_id
         job = self.ledger.jobs[request_id]
         done = handle.job.done(output, (b"i" if job.blob else b"") + (b"o" if large else b""))
-        (answer,) = self.do(self.field.complete(done, worker=handle.worker, model=handle.model))
+        (answer,) = self.do(self.field.complete(done, worker=handle.worker, model=handle.model, together=True))
         if self.ledger.holds(handle):
             assert answer == 1
             return self.compare({request_id: "succeeded"})

@@ -154,15 +154,15 @@ class Partition:
             pause = min(pause * 2, 0.2)
 
     def blocking(self) -> redis.asyncio.Redis:
-        """A client of one connection for blocking reads, apart from all others; the caller closes it."""
-        client = self.source.client(self.base, f"{self._client_name}-blocking", _BLOCKING_TIMEOUT, single=True)
-        self._apart.add(client)
+        """A client for blocking reads, with connections apart from all others; the caller closes it."""
+        client = self.source.client(self.base, f"{self._client_name}-blocking", _BLOCKING_TIMEOUT)
+        self._apart.add(client.connection_pool)
         return client
 
     def pubsub(self) -> PubSub:
         """A subscriber with a connection of its own; the caller closes it."""
         pubsub = self.source.client(self.base, f"{self._client_name}-pubsub", None).pubsub()
-        self._apart.add(pubsub)
+        self._apart.add(pubsub.connection_pool)
         return pubsub
 
     async def _drop_connections(self) -> None:
@@ -171,9 +171,9 @@ class Partition:
         After a failover a blocking read would else go on at the old master, which answers, and has nothing.
         """
         await self.redis.connection_pool.drop_idle()
-        for client in list(self._apart):
-            if client.connection is not None:
-                client.connection.hang_up()
+        for pool in list(self._apart):
+            pool.hang_up()
+            await pool.drop_idle()
 
 
 def _elsewhere(error: ResponseError) -> bool:

@@ -120,6 +120,12 @@ class Pool(ConnectionPool):
             self._in_use_connections.remove(connection)
             self._available_connections.append(connection)
 
+    def hang_up(self) -> None:
+        """Cut the connections in use: whoever reads from one gets a `ConnectionError`."""
+        in_use: list[Any] = [*self._in_use_connections]
+        for connection in in_use:
+            connection.hang_up()
+
     async def drop_idle(self) -> None:
         """Close what is idle. Connections in use are left to those who use them."""
         # Taken out of the pool first: a connection must not be handed out while it is being closed.
@@ -129,7 +135,7 @@ class Pool(ConnectionPool):
             await connection.disconnect(nowait=True)
 
 
-def client(options: dict[str, Any], name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
+def client(options: dict[str, Any], name: str, timeout: float | None) -> redis.asyncio.Redis:
     """A client by redis-py's connection `options`, and our own `find`; `timeout`: seconds without an answer."""
     options = {
         "redis_connect_func": introduce,
@@ -149,9 +155,7 @@ def client(options: dict[str, Any], name: str, timeout: float | None, *, single:
             options["connection_class"] = _FoundTls if tls else _Found
         else:
             options["connection_class"] = _Tls if tls else _Tcp
-    made = redis.asyncio.Redis(
-        connection_pool=Pool(max_connections=100_000, **options), single_connection_client=single
-    )
+    made = redis.asyncio.Redis(connection_pool=Pool(max_connections=100_000, **options))
     made.auto_close_connection_pool = True
     callbacks: Any = made.response_callbacks
     callbacks["XREADGROUP"] = callbacks["CLUSTER SLOTS"] = lambda reply, **_: reply

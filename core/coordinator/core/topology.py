@@ -45,7 +45,7 @@ _SENTINEL_PORT: Final = 26379
 class Source(Protocol):
     """A way of running Redis."""
 
-    def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
+    def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
         """A client of whichever server holds `key`, now and after each failover. `timeout`: seconds without an answer."""
         ...
 
@@ -56,8 +56,8 @@ class Direct:
     def __init__(self, url: str) -> None:
         self._options = _options(url)
 
-    def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
-        return dialing.client(self._options, name, timeout, single=single)
+    def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
+        return dialing.client(self._options, name, timeout)
 
 
 class Sentinels:
@@ -71,8 +71,8 @@ class Sentinels:
         self._shared = _Shared(self._lookup)
         self._options = {**options, "find": self.find, "redis_connect_func": dialing.introduce_to_master(self.find)}
 
-    def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
-        return dialing.client(self._options, name, timeout, single=single)
+    def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
+        return dialing.client(self._options, name, timeout)
 
     async def find(self) -> Address:
         """The master, by the sentinel that knows of the latest failover."""
@@ -98,9 +98,9 @@ class Cluster:
         self.ranges = _Shared(self._lookup)
         """Asks for the slots that are served: from, to, and by whom, masters first."""
 
-    def client(self, key: str, name: str, timeout: float | None, *, single: bool = False) -> redis.asyncio.Redis:
+    def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
         find = partial(self.find, key_slot(key.encode()))
-        return dialing.client({**self._options, "find": find}, name, timeout, single=single)
+        return dialing.client({**self._options, "find": find}, name, timeout)
 
     async def find(self, slot: int) -> Address:
         """The master of a slot."""
@@ -214,7 +214,7 @@ class _Shared(Generic[_T]):
 async def _raw(options: dict[str, Any], address: Address, *command: str) -> Any:
     """Ask one server on a connection of its own."""
     node: Any = dialing.client(
-        {**options, "host": address[0], "port": address[1]}, "coordinator-topology", _LOOKUP_SECONDS, single=True
+        {**options, "host": address[0], "port": address[1]}, "coordinator-topology", _LOOKUP_SECONDS
     )
     try:
         async with asyncio.timeout(_LOOKUP_SECONDS):

@@ -160,6 +160,18 @@ async def serving_names(partition: Partition, model: str) -> list[str]:
     return sorted(raw.decode() for raw in await partition.redis.hkeys(keys.serving(partition.index, model)))
 
 
+async def rosters_of(partition: Partition) -> dict[str, list[str]]:
+    """Of each model that at least two workers take work of, their names, in a fixed order."""
+    models = await model_names(partition)
+    async with partition.redis.pipeline(transaction=False) as pipe:
+        for model in models:
+            pipe.hkeys(keys.serving(partition.index, model))
+        rows = await pipe.execute()
+    return {
+        model: sorted(raw.decode() for raw in row) for model, row in zip(models, rows, strict=True) if len(row) >= 2
+    }
+
+
 async def model_names(partition: Partition) -> list[str]:
     """Every model ever registered in the partition."""
     return [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Any, Final
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from coordinator.core import keys, logging, steps
@@ -35,8 +34,9 @@ class Assigner:
         self._clock = clock
         self._log = logging.get("assigner").bind(partition=partition.index)
         self._rosters: dict[str, list[str]] = {}
+        self._outdated: set[str] = set()
         self._roused = float("-inf")
-        self._blocking: Redis | None = None
+        self._blocking: Any = None
 
     async def run(self) -> None:
         try:
@@ -49,17 +49,19 @@ class Assigner:
         if now - self._roused >= _BLOCK_SECONDS:
             self._roused = now
             # Workers come and go; as long as those known have room, nothing else would make us ask again.
-            self._rosters.clear()
+            self._outdated.update(self._rosters)
             await steps.rouse(self._partition)
         if self._blocking is None:
             self._blocking = self._partition.blocking()
         try:
-            popped = await self._blocking.bzpopmin([keys.wake(self._partition.index)], timeout=_BLOCK_SECONDS)
+            popped = await self._blocking.connection_pool.call(
+                "BZPOPMIN", keys.wake(self._partition.index), _BLOCK_SECONDS
+            )
         except (RedisError, OSError) as error:
             await self._disconnect()
             raise RedisUnavailable(str(error)) from error
         if popped is not None:
-            await self.assign(cast(bytes, popped[1]).decode())
+            await self.assign(popped[1].decode())
         return 0.0
 
     async def assign(self, model: str) -> int:
@@ -75,10 +77,8 @@ class Assigner:
 
     async def _assign_batch(self, model: str) -> tuple[str, int]:
         """One batch, dealt to the first page of workers that has room. "starved" means that no page had."""
-        roster = self._rosters.get(model)
-        fresh = roster is None
-        if roster is None:
-            roster = await self._roster(model)
+        fresh = model in self._outdated or model not in self._rosters
+        roster = await self._roster(model) if fresh else self._rosters[model]
         while True:
             for at in range(0, max(len(roster), 1), _CANDIDATES):
                 page = roster[at : at + _CANDIDATES]
@@ -91,9 +91,9 @@ class Assigner:
                 )
                 if done.serving != len(roster):
                     # Somebody came or went: ask before the next batch, or a newcomer gets nothing while the others have room.
-                    self._rosters.pop(model, None)
+                    self._outdated.add(model)
                 if done.moved or done.expired or done.state != "starved":
-                    if at and model in self._rosters:
+                    if at:
                         # Begin with the pages that may have room.
                         self._rosters[model] = roster[at:] + roster[:at]
                     again = done.state == "starved" and len(roster) > _CANDIDATES
@@ -101,14 +101,20 @@ class Assigner:
             if fresh:
                 return "starved", 0
             # The workers may have changed since we asked.
-            known, fresh = set(roster), True
+            known, fresh = roster, True
             roster = await self._roster(model)
-            if set(roster) == known:
+            if roster is known:
                 return "starved", 0
 
     async def _roster(self, model: str) -> list[str]:
-        roster = self._rosters[model] = await self._partition.patiently(lambda: serving_names(self._partition, model))
-        return roster
+        names = await self._partition.patiently(lambda: serving_names(self._partition, model))
+        self._outdated.discard(model)
+        known = self._rosters.get(model, [])
+        if len(known) == len(names) and set(known) == set(names):
+            # In the order that we know: it begins with those that may have room.
+            return known
+        self._rosters[model] = names
+        return names
 
     async def _wake(self, model: str) -> None:
         now_ms = self._partition.time.now_ms()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from coordinator.core import keys, logging, steps
+from coordinator.core import logging, steps
 from coordinator.core.clock import Clock
 from coordinator.core.connection import Partition
 from coordinator.core.duty import repeat
 from coordinator.core.settings import Settings
-from coordinator.core.views import model_names
 
 _INTERVAL: Final = 1.0
 _CALLS_PER_LANE: Final = 10
@@ -30,11 +29,9 @@ class Expirer:
 
     async def expire(self) -> float:
         """Look through some of each backlog. Returns the seconds to rest."""
-        models = await self._partition.patiently(lambda: model_names(self._partition))
         ended = 0
-        for model in models:
-            for lane in keys.LANES:
-                ended += await self._expire_lane(model, lane)
+        for model, lane in await steps.waiting(self._partition):
+            ended += await self._expire_lane(model, lane)
         if ended:
             self._log.info("expired before they were started", jobs=ended)
         return _INTERVAL

@@ -9,9 +9,10 @@ from coordinator.core.clock import Clock
 from coordinator.core.connection import Partition
 from coordinator.core.duty import repeat
 from coordinator.core.settings import Settings
-from coordinator.core.views import model_names, serving_names
+from coordinator.core.views import rosters_of
 
 _BUSY_REST: Final = 0.1
+"""For each page of workers: a large fleet is looked at less often, so that looking costs the same."""
 _IDLE_REST: Final = 1.0
 _CANDIDATES: Final = 100
 
@@ -33,15 +34,14 @@ class Rebalancer:
         """One round over all models. Returns the seconds to rest: few while anything is outstanding."""
         outstanding = 0
         self._turn += 1
-        for model in await self._partition.patiently(lambda: model_names(self._partition)):
-            outstanding += await self.rebalance_model(model)
-        return _BUSY_REST if outstanding else _IDLE_REST
+        rosters = await self._partition.patiently(lambda: rosters_of(self._partition))
+        for model, roster in rosters.items():
+            outstanding += await self.rebalance_model(model, roster)
+        pages = sum(len(roster) // _CANDIDATES + 1 for roster in rosters.values())
+        return min(_IDLE_REST, _BUSY_REST * pages) if outstanding else _IDLE_REST
 
-    async def rebalance_model(self, model: str) -> int:
+    async def rebalance_model(self, model: str, roster: list[str]) -> int:
         """Move what can be moved within each page of workers; how many jobs the workers have."""
-        roster = await self._partition.patiently(lambda: serving_names(self._partition, model))
-        if len(roster) < 2:
-            return 0
         # With more than one page, another cut each turn brings other workers together.
         shift = self._turn * 37 % len(roster) if len(roster) > _CANDIDATES else 0
         roster = roster[shift:] + roster[:shift]

@@ -113,7 +113,7 @@ class Inbox:
 
     async def _rows(self, client: Any, after: str | bytes, count: int, block: int | None = None) -> list[Any]:
         blocking = () if block is None else ("BLOCK", block)
-        reply = await client.execute_command(
+        reply = await client.connection_pool.call(
             "XREADGROUP",
             "GROUP",
             keys.INBOX_GROUP,

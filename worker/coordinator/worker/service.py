@@ -227,15 +227,15 @@ class Service:
         self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        """After some calls have ended: tell Redis, use the slots."""
-        self._completions.flush()
-        self._failures.flush()
+        """After some calls have ended: use the slots, tell Redis. In this order, for the handler waits for its next jobs."""
         if self._pending:
             self._make_calls()
         if self._reader is not None and self._free > 0:
             if not self._reader.done():
                 self._reader.set_result(None)
             self._reader = None
+        self._completions.flush()
+        self._failures.flush()
         if self._gate.closed:
             self._gate.pump()
 

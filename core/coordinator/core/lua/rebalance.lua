@@ -12,7 +12,7 @@ local n = #ARGV - 3
 if n == 0 then return { 0, 0 } end
 local offers = redis.call('HMGET', base .. 'serving:' .. model, unpack(ARGV, 4))
 local leases = redis.call('ZMSCORE', base .. 'workers', unpack(ARGV, 4))
-local free, total_free, busy, outstanding = {}, 0, {}, 0
+local free, total_free, busy, unread, outstanding = {}, 0, {}, {}, 0
 for i = 1, n do
   if offers[i] and leases[i] and tonumber(leases[i]) > now then
     local capacity = tonumber(string.match(offers[i], '^(%d+)'))
@@ -23,10 +23,9 @@ for i = 1, n do
       busy[#busy + 1] = { inbox, held - capacity }
     elseif held > 0 then
       local pending = redis.pcall('XPENDING', inbox, 'worker')
-      local unread = pending.err and 0 or held - pending[1]
-      if unread > 0 then
-        local newest = redis.call('XREVRANGE', inbox, '+', '-', 'COUNT', 1)[1][1]
-        if now - string.match(newest, '^(%d+)') > stuck_after then busy[#busy + 1] = { inbox, unread } end
+      local some = pending.err and 0 or held - pending[1]
+      if some > 0 then
+        unread[#unread + 1] = { inbox, some }
       elseif held < capacity then
         free[#free + 1] = { ARGV[i + 3], capacity - held }
         total_free = total_free + capacity - held
@@ -36,6 +35,12 @@ for i = 1, n do
       total_free = total_free + capacity
     end
   end
+end
+-- At a hundred full workers the rest would cost more than all that comes before, every time, and move nothing.
+if total_free == 0 then return { 0, outstanding } end
+for _, from in ipairs(unread) do
+  local newest = redis.call('XREVRANGE', from[1], '+', '-', 'COUNT', 1)[1][1]
+  if now - string.match(newest, '^(%d+)') > stuck_after then busy[#busy + 1] = from end
 end
 local moved, at = 0, 1
 for _, from in ipairs(busy) do

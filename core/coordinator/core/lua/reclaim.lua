@@ -37,9 +37,7 @@ end
 table.sort(inboxes)
 
 local requeued, buried, finals = 0, 0, {}
-local function give_back(inbox, entry, fields, blamed)
-  redis.call('XACK', inbox, 'worker', entry)
-  redis.call('XDEL', inbox, entry)
+local function give_back(fields, blamed)
   if blamed then
     fields.crashed = (fields.crashed and fields.crashed .. ',' or '') .. worker
     if crashes_of(fields) >= max_crashes then
@@ -64,14 +62,18 @@ local moved = 0
 for _, inbox in ipairs(inboxes) do
   local pending = {}
   if moved < count then pending = redis.pcall('XPENDING', inbox, 'worker', '-', '+', count - moved) end
-  for _, row in ipairs(pending.err and {} or pending) do
+  local taken = {}
+  for i, row in ipairs(pending.err and {} or pending) do
+    taken[i] = row[1]
     local entry = redis.call('XRANGE', inbox, row[1], row[1])[1]
     if entry then
-      give_back(inbox, row[1], fields_of(entry[2]), blaming and row[4] > 0)
+      give_back(fields_of(entry[2]), blaming and row[4] > 0)
       moved = moved + 1
-    else
-      redis.call('XACK', inbox, 'worker', row[1])
     end
+  end
+  if #taken > 0 then
+    redis.call('XACK', inbox, 'worker', unpack(taken))
+    redis.call('XDEL', inbox, unpack(taken))
   end
 end
 
@@ -81,8 +83,9 @@ for _, inbox in ipairs(inboxes) do
   if moved < count then
     local rows = redis.call('XRANGE', inbox, '-', '+', 'COUNT', count - moved)
     for _, row in ipairs(rows) do
-      give_back(inbox, row[1], fields_of(row[2]), false)
+      give_back(fields_of(row[2]), false)
     end
+    if #rows > 0 then redis.call('XTRIM', inbox, 'MAXLEN', redis.call('XLEN', inbox) - #rows) end
     moved = moved + #rows
   end
   left = left + redis.call('XLEN', inbox)

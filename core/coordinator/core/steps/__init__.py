@@ -52,6 +52,7 @@ from coordinator.core.steps.upkeep import (
     remove_dead,
     retry_dead,
     rouse,
+    waiting,
 )
 
 __all__ = [
@@ -96,4 +97,5 @@ __all__ = [
     "retry_dead",
     "rouse",
     "submit",
+    "waiting",
 ]

@@ -63,7 +63,7 @@ async def reclaim(
     worker: str,
     *,
     retire: bool = False,
-    count: int = 256,
+    count: int = 128,
     max_crashes: int,
     lifetime_ms: int,
     dead_retention_ms: int,

@@ -13,6 +13,7 @@ _RETRY_DEAD = script("retry_dead")
 _REMOVE_DEAD = script("remove_dead")
 _PRUNE_DEAD = script("prune_dead")
 _ROUSE = script("rouse")
+_WAITING = script("waiting")
 
 
 class Promoted(NamedTuple):
@@ -26,6 +27,12 @@ async def promote(partition: Partition, *, count: int = 256, lifetime_ms: int) -
     """Move delayed work that has fallen due to its lane."""
     reply = await partition.run(_PROMOTE, [count, lifetime_ms])
     return Promoted(reply[0], reply[1])
+
+
+async def waiting(partition: Partition) -> list[tuple[str, str]]:
+    """The lanes that have jobs in them, each as its model and its name."""
+    reply = [bytes(name).decode() for name in await partition.run(_WAITING, [])]
+    return list(zip(reply[::2], reply[1::2], strict=True))
 
 
 class Expired(NamedTuple):
