@@ -83,6 +83,28 @@ async def test_more_workers_than_one_call_looks_at(field: Field, assigner: Assig
     assert len(await field.lane()) == 10
 
 
+async def test_in_a_large_fleet_that_was_full_room_is_found_on_any_page(field: Field, settings: Settings) -> None:
+    names = [f"w{number:03}" for number in range(250)]
+    for name in names:
+        await field.register(name, m="1:1")
+    await field.put_many(250)
+    async with _running(Assigner(field.partition, settings, SystemClock())):
+        await until(lambda: _all_hold(field, names))
+        for name in ("w249", "w000", "w130"):
+            waiting = await field.put()
+            (job,) = await field.take(name)
+            await field.complete(job.done(), worker=name)
+
+            async def given(name: str = name, request_id: str = waiting) -> bool:
+                return await field.inbox(name) == [request_id]
+
+            await until(given)
+
+
+async def _all_hold(field: Field, names: list[str]) -> bool:
+    return await _held(field, *names) == [1] * len(names)
+
+
 async def test_a_worker_that_came_later_is_found_when_the_others_are_full(field: Field, assigner: Assigner) -> None:
     await field.register("a", m="1:1")
     await field.put_many(2)

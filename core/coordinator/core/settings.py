@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         description="How long a replica or the disk may take to confirm; `appendfsync everysec` alone takes up to a second.",
     )
 
-    assign_batch: int = Field(default=256, ge=1, le=1000, description="The most jobs that one assign moves.")
+    assign_batch: int = Field(default=160, ge=1, le=1000, description="The most jobs that one assign moves.")
 
     api_host: str = Field(default="127.0.0.1", description="Where the API listens.")
     api_port: int = Field(default=8000, ge=0, le=65535)

@@ -19,6 +19,8 @@ _CANDIDATES: Final = 100
 _BATCHES: Final = 8
 """After so many batches of one model, another model that was woken gets its turn."""
 _BLOCK_SECONDS: Final = 1.0
+_ROUND_SECONDS: Final = 0.05
+"""When no page of a large fleet had room, only the page that had some last is asked for so long; then all are again."""
 
 
 class Assigner:
@@ -35,6 +37,8 @@ class Assigner:
         self._log = logging.get("assigner").bind(partition=partition.index)
         self._rosters: dict[str, list[str]] = {}
         self._outdated: set[str] = set()
+        self._rounds: dict[str, float] = {}
+        """Models of which all pages are to be asked, and when; not before."""
         self._roused = float("-inf")
         self._blocking: Any = None
 
@@ -53,9 +57,14 @@ class Assigner:
             await steps.rouse(self._partition)
         if self._blocking is None:
             self._blocking = self._partition.blocking()
+        due = [model for model, then in self._rounds.items() if then <= now]
+        for model in due:
+            del self._rounds[model]
+            await self.assign(model)
+        wait = max(0.001, min(self._rounds.values()) - now) if self._rounds else _BLOCK_SECONDS
         try:
             popped = await self._blocking.connection_pool.call(
-                "BZPOPMIN", keys.wake(self._partition.index), _BLOCK_SECONDS
+                "BZPOPMIN", keys.wake(self._partition.index), f"{wait:.3f}"
             )
         except (RedisError, OSError) as error:
             await self._disconnect()
@@ -80,7 +89,8 @@ class Assigner:
         fresh = model in self._outdated or model not in self._rosters
         roster = await self._roster(model) if fresh else self._rosters[model]
         while True:
-            for at in range(0, max(len(roster), 1), _CANDIDATES):
+            pages = 1 if model in self._rounds else max(len(roster), 1)
+            for at in range(0, pages, _CANDIDATES):
                 page = roster[at : at + _CANDIDATES]
                 done = await steps.assign(
                     self._partition,
@@ -98,6 +108,9 @@ class Assigner:
                         self._rosters[model] = roster[at:] + roster[:at]
                     again = done.state == "starved" and len(roster) > _CANDIDATES
                     return ("more" if again else done.state), done.moved
+            if len(roster) > _CANDIDATES:
+                self._rounds.setdefault(model, self._clock.monotonic() + _ROUND_SECONDS)
+                return "starved", 0
             if fresh:
                 return "starved", 0
             # The workers may have changed since we asked.

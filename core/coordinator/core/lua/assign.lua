@@ -23,16 +23,26 @@ local room, total = {}, 0
 local inboxes, fronts = {}, {}
 if n > 0 then
   local windows = redis.call('HMGET', base .. 'serving:' .. model, unpack(ARGV, 4))
-  local leases = redis.call('ZMSCORE', base .. 'workers', unpack(ARGV, 4))
+  local roomy, names = {}, {}
   for i = 1, n do
     room[i] = 0
-    local inbox = 'inbox:' .. ARGV[i + 3] .. ':' .. model
-    inboxes[i] = base .. inbox
-    fronts[i] = '{"status":"assigned","at":"' .. inbox .. ' '
-    if windows[i] and leases[i] and tonumber(leases[i]) > now then
-      local window = tonumber(string.match(windows[i], ':(%d+)$'))
-      room[i] = math.max(0, window - redis.call('XLEN', inboxes[i]))
+    if windows[i] then
+      local inbox = base .. 'inbox:' .. ARGV[i + 3] .. ':' .. model
+      local free = string.match(windows[i], ':(%d+)$') - redis.call('XLEN', inbox)
+      if free > 0 then
+        inboxes[i], room[i] = inbox, free
+        roomy[#roomy + 1] = i
+        names[#names + 1] = ARGV[i + 3]
+      end
+    end
+  end
+  local leases = #names > 0 and redis.call('ZMSCORE', base .. 'workers', unpack(names)) or {}
+  for k, i in ipairs(roomy) do
+    if leases[k] and tonumber(leases[k]) > now then
       total = total + room[i]
+      fronts[i] = '{"status":"assigned","at":"inbox:' .. ARGV[i + 3] .. ':' .. model .. ' '
+    else
+      room[i] = 0
     end
   end
 end
