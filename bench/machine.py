@@ -58,26 +58,41 @@ def answers(url: str) -> bool:
 
 
 class Machine:
-    """Redis, and whatever else is started on it. Everything ends with `close`. `environment`: for all our processes."""
+    """Redis, and whatever else is started on it. Everything ends with `close`. `environment`: for all our processes.
 
-    def __init__(self, environment: Mapping[str, str], *, aof: bool = False) -> None:
+    `servers`: as many Redis servers, with a partition on each.
+    """
+
+    def __init__(self, environment: Mapping[str, str], *, aof: bool = False, servers: int = 1) -> None:
         self.folder = tempfile.mkdtemp(prefix="coordinator-bench-")
         self._log = Path(self.folder, "log").open("ab")  # noqa: SIM115 - closed by close()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.environment = {"COORDINATOR_REDIS_URL": self.url, "COORDINATOR_LOG_LEVEL": "warning", **environment}
-        command = [server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder, "--save", ""]
-        self._start("redis", [*command, "--appendonly", "yes" if aof else "no", "--appendfsync", "everysec"])
-        self.redis: Any = redis.Redis(port=self.port, socket_timeout=60)
+        ports = [free_port() for _ in range(servers)]
+        self.port = ports[0]
+        self.url = ",".join(f"redis://127.0.0.1:{port}/0" for port in ports)
+        self.environment = {
+            "COORDINATOR_REDIS_URL": self.url,
+            "COORDINATOR_PARTITIONS": str(servers),
+            "COORDINATOR_LOG_LEVEL": "warning",
+            **environment,
+        }
+        for port in ports:
+            home = Path(self.folder, f"redis-{port}")
+            home.mkdir()
+            command = [server(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(home), "--save", ""]
+            self._start(
+                f"redis {port}", [*command, "--appendonly", "yes" if aof else "no", "--appendfsync", "everysec"]
+            )
+        self._servers: list[Any] = [redis.Redis(port=port, socket_timeout=60) for port in ports]
+        self.redis = self._servers[0]
         self.api_port = free_port()
         self.api_url = f"http://127.0.0.1:{self.api_port}"
-        self._streams: list[bytes] = []
+        self._streams: list[tuple[Any, bytes]] = []
         until(self._answers, "Redis answers")
 
     def _answers(self) -> bool:
         try:
-            return bool(self.redis.ping())
+            return all(one.ping() for one in self._servers)
         except redis.RedisError:
             return False
 
@@ -108,7 +123,8 @@ class Machine:
         if "api" not in self._processes:
             self.api()
         self.start("worker", "-m", "coordinator.worker", target, "--coordinator", self.api_url)
-        until(lambda: self.redis.zcard("coord:{0}:workers"), "the worker is registered")
+        for p, one in enumerate(self._servers):
+            until(lambda p=p, one=one: one.zcard(f"coord:{{{p}}}:workers"), "the worker is registered")  # type: ignore[misc]
 
     def tool(self, *arguments: str) -> Any:
         """Run one of our load generators, and return what it printed."""
@@ -144,24 +160,30 @@ class Machine:
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds by process so far."""
-        used = {name: cpu.of_tree(process.pid) for name, process in self._processes.items() if name != "redis"}
-        return {"redis": cpu.of_redis(self.redis), **used}
+        ours = {name: process for name, process in self._processes.items() if not name.startswith("redis ")}
+        used = {name: cpu.of_tree(process.pid) for name, process in ours.items()}
+        return {"redis": sum(map(cpu.of_redis, self._servers)), **used}
 
     def outstanding(self) -> int:
         """Jobs in lanes and inboxes. Looks for streams only when those known are empty, so that polling costs little."""
         if not self._streams or not self._lengths():
-            self._streams = [k for kind in ("jobs", "inbox") for k in self.redis.keys(f"coord:[{{]0[}}]:{kind}:*")]
+            self._streams = [
+                (one, key)
+                for one in self._servers
+                for kind in ("jobs", "inbox")
+                for key in one.keys(f"coord:*:{kind}:*")
+            ]
         return self._lengths()
 
     def _lengths(self) -> int:
-        pipe = self.redis.pipeline(transaction=False)
-        for stream in self._streams:
-            pipe.xlen(stream)
-        return sum(pipe.execute())
+        pipes = {one: one.pipeline(transaction=False) for one in self._servers}
+        for one, stream in self._streams:
+            pipes[one].xlen(stream)
+        return sum(length for pipe in pipes.values() for length in pipe.execute())
 
     def records(self) -> int:
         """How many jobs have a record."""
-        return sum(self.redis.hlen(key) for key in self.redis.keys("coord:[{]0[}]:results:*"))
+        return sum(one.hlen(key) for one in self._servers for key in one.keys("coord:*:results:*"))
 
     def watch_calls(self, slower_than_us: int = 200) -> None:
         """From now on, note script calls that take long."""
@@ -181,10 +203,10 @@ class Machine:
         return longest
 
     def close(self) -> None:
-        for name in [name for name in self._processes if name != "redis"]:
+        for name in sorted(self._processes, key=lambda name: name.startswith("redis ")):
             self.stop(name)
-        self.redis.close()
-        self.stop("redis")
+        for one in self._servers:
+            one.close()
         self._log.close()
         if os.environ.get("BENCH_KEEP"):
             print(f"log: {self.folder}/log", file=sys.stderr)
@@ -193,8 +215,8 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(environment: Mapping[str, str] | None = None, *, aof: bool = False) -> Iterator[Machine]:
-    made = Machine(environment or {}, aof=aof)
+def machine(environment: Mapping[str, str] | None = None, *, aof: bool = False, servers: int = 1) -> Iterator[Machine]:
+    made = Machine(environment or {}, aof=aof, servers=servers)
     try:
         yield made
     finally:

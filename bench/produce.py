@@ -1,8 +1,9 @@
-"""A producer in a process of its own: `produce.py jobs COUNT BYTES`, or `produce.py latency COUNT`. Prints JSON."""
+"""A producer in a process of its own: `produce.py jobs COUNT BYTES [MODEL…]`, or `produce.py latency COUNT`. Prints JSON."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 import time
@@ -19,8 +20,9 @@ _HEAD = 56
 """Bytes of the job document around the input, so that the whole has the size that was asked for."""
 
 
-async def jobs(count: int, size: int) -> dict[str, float]:
-    """Submit `count` jobs as fast as they are taken; what the backlog limit refuses is submitted again."""
+async def jobs(count: int, size: int, *models: str) -> dict[str, float]:
+    """Submit `count` jobs, for the models in turn, as fast as they are taken; what the backlog limit refuses, again."""
+    turns = itertools.cycle(models or ("noop",))
     value = "x" * max(1, size - _HEAD)
     async with Producer.open() as producer:
         await producer.submit_many("noop", [])
@@ -33,7 +35,7 @@ async def jobs(count: int, size: int) -> dict[str, float]:
             while left > 0:
                 some = min(_CHUNK, left)
                 left -= some
-                answers = await producer.submit_many("noop", [value] * some)
+                answers = await producer.submit_many(next(turns), [value] * some)
                 again = sum(not isinstance(answer, str) for answer in answers)
                 if again:
                     left += again
@@ -63,4 +65,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "latency":
         print(json.dumps(uvloop.run(latency(int(sys.argv[2])))))
     else:
-        print(json.dumps(uvloop.run(jobs(int(sys.argv[2]), int(sys.argv[3])))))
+        print(json.dumps(uvloop.run(jobs(int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]))))

@@ -14,6 +14,7 @@ from cases.latency import latency
 from cases.memory import memory
 from cases.posts import bulk, post, wait
 from cases.recovery import recovery
+from cases.shards import shards
 from cases.stages import stages
 
 CASES: Final[dict[str, Case]] = {
@@ -30,8 +31,9 @@ CASES: Final[dict[str, Case]] = {
     "growth": growth,
     "memory": memory,
     "recovery": recovery,
+    "shards": shards,
     "digits": digits,
 }
 
-ONCE: Final = frozenset(("stages", "growth", "memory", "recovery", "digits"))
+ONCE: Final = frozenset(("stages", "growth", "memory", "recovery", "shards", "digits"))
 """Measured in the first round only: CPU and bytes vary little, and these take long."""

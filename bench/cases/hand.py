@@ -44,7 +44,7 @@ async def register(p: Partition, worker: str, models: Sequence[str], window: int
 
 
 async def assign_all(p: Partition, model: str, workers: Sequence[str]) -> None:
-    while (await steps.assign(p, model, workers, batch=CALL, lifetime_ms=HOUR_MS)).moved:
+    while (await steps.assign(p, model, workers, batch=Settings().assign_batch, lifetime_ms=HOUR_MS)).moved:
         pass
 
 

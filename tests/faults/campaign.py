@@ -44,6 +44,7 @@ class Report:
     """What a campaign came to."""
 
     seed: int
+    partitions: int
     seconds: float
     faults: dict[str, Injected]
     history: History
@@ -56,7 +57,7 @@ class Report:
         kinds = {name: ends.count(name) for name in sorted(set(ends))}
         lost = len({text.split()[1] for text in self.violations if text.startswith("lost: ")})
         lines = [
-            f"campaign of {self.seconds:.0f} s, seed {self.seed}, {partitions_of(self.seed)} partition(s): "
+            f"campaign of {self.seconds:.0f} s, seed {self.seed}, {self.partitions} partition(s): "
             f"{len(ids)} jobs accepted, {lost} lost, "
             f"{self.history.run_twice} run twice; {self.refusals} refusals, each tried again",
             "  " + ", ".join(f"{count} {name}" for name, count in kinds.items()),
@@ -112,11 +113,12 @@ async def run(
             lab.heal()
         history.executions = lab.system.executions()
         broken += lab.complaints()
-        await _take_stock(Settings(redis_url=server.url(), partitions=partitions), history)
-    return Report(seed, time.monotonic() - began, dict(faults), history, load.refusals, [*broken, *judge(history)])
+        await take_stock(Settings(redis_url=server.url(), partitions=partitions), history)
+    seconds = time.monotonic() - began
+    return Report(seed, partitions, seconds, dict(faults), history, load.refusals, [*broken, *judge(history)])
 
 
-async def _take_stock(settings: Settings, history: History) -> None:
+async def take_stock(settings: Settings, history: History) -> None:
     """What Redis says in the end, straight from the server."""
     async with await Connections.open(settings, client_name="judge") as connections:
         everything = {job.request_id for job in history.accepted}

@@ -118,14 +118,21 @@ class History:
 
 def judge(history: History) -> list[str]:
     """Every promise that was broken, in words. Empty: none was."""
+    return [*judge_lasting(history), *judge_outcomes(history)]
+
+
+def judge_lasting(history: History) -> list[str]:
+    """The promises that even a failover leaves: what was accepted is there, is one job, and comes to an end."""
     return [
         *_each_job_ends_once(history),
-        *_outcomes_stay(history),
-        *_runs_fit_outcomes(history),
-        *_limits_hold(history),
         *_submissions_are_one_job(history),
         *(f"left in Redis: {what}" for what in history.remains),
     ]
+
+
+def judge_outcomes(history: History) -> list[str]:
+    """Those that hold as long as Redis forgets nothing: an outcome stays, and is that of the run which it names."""
+    return [*_outcomes_stay(history), *_runs_fit_outcomes(history), *_limits_hold(history)]
 
 
 def _jobs(history: History) -> dict[str, Accepted]:

@@ -32,9 +32,9 @@ _TIMES: Final = {"lease_seconds": 1.5, "heartbeat_seconds": 0.4}
 class Lab:
     """Everything that a fault may touch. Open it with `Lab.open`."""
 
-    def __init__(self, system: System, server: RedisServer, history: History, proxies: dict[str, Proxy]) -> None:
+    def __init__(self, system: System, server: RedisServer | None, history: History, proxies: dict[str, Proxy]) -> None:
         self.system = system
-        self.server = server
+        self._server = server
         self.history = history
         self.proxies = proxies
         """By the name of the process, and `producer`."""
@@ -75,13 +75,31 @@ class Lab:
             lab.ways.append(producer)
             async with apis[0].client() as client:
                 await joined(client, *WORKERS)
-            supervisor = asyncio.create_task(lab._supervise())
-            try:
+            async with lab._supervised():
                 yield lab
-            finally:
-                supervisor.cancel()
-                await asyncio.gather(supervisor, return_exceptions=True)
-                lab.heal()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def around(cls, system: System, history: History) -> AsyncIterator[Lab]:
+        """A laboratory without a server and proxies of its own; whoever opens it starts the processes."""
+        lab = cls(system, None, history, {})
+        async with lab._supervised():
+            yield lab
+
+    @contextlib.asynccontextmanager
+    async def _supervised(self) -> AsyncIterator[None]:
+        supervisor = asyncio.create_task(self._supervise())
+        try:
+            yield
+        finally:
+            supervisor.cancel()
+            await asyncio.gather(supervisor, return_exceptions=True)
+            self.heal()
+
+    @property
+    def server(self) -> RedisServer:
+        assert self._server is not None
+        return self._server
 
     def daemon(self, name: str) -> Daemon:
         return self.system.daemons[name]
