@@ -51,13 +51,13 @@ class Masters:
         self._partitions = partitions
         self._replicas = len(deployment.nodes) - 1 if isinstance(deployment, Replicated) else 1
 
-    async def _of(self, partition: int) -> Node:
+    async def _of(self, partition: int, but: Node | None = None) -> Node:
         if isinstance(self._deployment, Replicated):
             return await self._deployment.master()
-        return await self._deployment.master_of(key_slot(keys.base(partition).encode()))
+        return await self._deployment.master_of(key_slot(keys.base(partition).encode()), but=but)
 
     async def _another(self, partition: int, than: Node) -> Node:
-        node = await self._of(partition)
+        node = await self._of(partition, than)
         if node is than:
             raise NotYet("it is still the master")
         return node
