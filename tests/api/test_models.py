@@ -7,6 +7,8 @@ from harness.api import Serve
 from harness.field import Field
 from prometheus_client.parser import text_string_to_metric_families
 
+from coordinator.core import keys
+
 
 async def test_a_model_shows_who_serves_it_and_what_waits(api: httpx.AsyncClient, field: Field) -> None:
     await field.register("w2", m="4:4")
@@ -52,6 +54,14 @@ async def test_metrics_count_what_this_process_did(api: httpx.AsyncClient, field
     assert samples["coordinator_redis_up", ()] == 1
     assert samples["coordinator_model_backlog", ("normal", "m")] == 3
     assert samples["coordinator_model_workers", ("m",)] == 1
+
+
+async def test_metrics_say_what_the_background_audit_found(api: httpx.AsyncClient, field: Field) -> None:
+    await field.redis.hset(keys.audit(0), mapping={"orphan_inbox": 2, "record_elsewhere": 0, "finished_at": 1})
+    samples = await _samples(api)
+    assert samples["coordinator_audit_findings", ("orphan_inbox",)] == 2
+    assert samples["coordinator_audit_findings", ("record_elsewhere",)] == 0
+    assert ("coordinator_audit_findings", ("finished_at",)) not in samples
 
 
 async def test_metrics_are_there_without_redis(serve: Serve) -> None:

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from coordinator.core import keys, scripts, steps
 from coordinator.core.connection import Connections
-from coordinator.core.errors import InvalidInput, Misconfigured, NotDurable, NotFound, RedisUnavailable
+from coordinator.core.errors import InvalidInput, Misconfigured, NotFound, RedisUnavailable
 from coordinator.core.settings import Settings
 
 
@@ -155,16 +155,17 @@ async def test_an_id_of_another_deployment_names_nothing(connections: Connection
 async def test_durability_that_nobody_confirms_is_not_accepted(field: Field) -> None:
     await field.register()
     job = await field.submission()
-    with pytest.raises(NotDurable):
-        await steps.submit(
-            field.partition,
-            [job],
-            lifetime_ms=60_000,
-            retention_ms=1000,
-            max_backlog=10,
-            durability="replicated",
-            confirm_seconds=0.01,
-        )
+    stranger = await field.submission("nobody-serves-it")
+    receipts = await steps.submit(
+        field.partition,
+        [job, stranger, job],
+        lifetime_ms=60_000,
+        retention_ms=1000,
+        max_backlog=10,
+        durability="replicated",
+        confirm_seconds=0.01,
+    )
+    assert [receipt.outcome for receipt in receipts] == ["unconfirmed", "unknown", "unconfirmed"]
 
 
 async def test_durability_that_the_server_can_not_tell_is_refused_clearly(field: Field) -> None:

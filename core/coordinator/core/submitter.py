@@ -22,6 +22,7 @@ from coordinator.core.errors import (
     CoordinatorError,
     InvalidInput,
     MemoryPressure,
+    NotDurable,
     RedisUnavailable,
     UnknownModel,
 )
@@ -170,7 +171,7 @@ class Submitter:
         submission = self._submission(job, partition, None)
         lane = self._lanes[(partition.index, job.durability or self._settings.durability)]
         (receipt,) = await lane.put([submission], len(submission.tail) + len(submission.blob))
-        error = _error_of(receipt, job)
+        error = self._error_of(receipt, job)
         if error is not None:
             raise error
         return receipt
@@ -223,7 +224,7 @@ class Submitter:
             else:
                 for i, receipt in zip(members, outcome, strict=True):
                     accepted = receipt.outcome == "accepted"
-                    answers[i] = receipt if accepted else _error_of(receipt, jobs[i]) or receipt
+                    answers[i] = receipt if accepted else self._error_of(receipt, jobs[i]) or receipt
         return [answer for answer in answers if answer is not None]
 
     def _submission(self, job: NewJob, partition: Partition, request_id: str | None) -> Submission:
@@ -272,6 +273,22 @@ class Submitter:
         tail = b'%b,"input":%b}' % (front, data)
         return Submission(request_id, job.model, job.priority, tail, _encode(options), blob)
 
+    def _error_of(self, receipt: Receipt, job: NewJob) -> CoordinatorError | None:
+        match receipt.outcome:
+            case "accepted" | "duplicate":
+                return None
+            case "unknown":
+                return UnknownModel(job.model)
+            case "full":
+                return BacklogFull(job.model)
+            case "pressure":
+                return MemoryPressure()
+            case "conflict":
+                return Conflict(receipt.request_id)
+            case "unconfirmed":
+                return NotDurable(job.durability or self._settings.durability)
+        raise AssertionError(receipt)
+
     def _front(self, job: NewJob) -> bytes:
         """Check a job's head, and make the text of it that is the same for all such jobs."""
         names.check_model(job.model)
@@ -297,18 +314,3 @@ class Submitter:
 
 def _no_such_durability() -> InvalidInput:
     return InvalidInput(f"The durability must be one of {', '.join(DURABILITIES)}.")
-
-
-def _error_of(receipt: Receipt, job: NewJob) -> CoordinatorError | None:
-    match receipt.outcome:
-        case "accepted" | "duplicate":
-            return None
-        case "unknown":
-            return UnknownModel(job.model)
-        case "full":
-            return BacklogFull(job.model)
-        case "pressure":
-            return MemoryPressure()
-        case "conflict":
-            return Conflict(receipt.request_id)
-    raise AssertionError(receipt)

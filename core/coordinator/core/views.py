@@ -179,6 +179,17 @@ async def model_names(partition: Partition) -> list[str]:
     ]
 
 
+async def audit_findings(connections: Connections) -> dict[str, int]:
+    """What the last whole walk of the background audit found, by kind; empty until the first walk is over."""
+    found: dict[str, int] = {}
+    for partition in connections.partitions:
+        kept = await partition.patiently(partial(partition.redis.hgetall, keys.audit(partition.index)))
+        for name, count in kept.items():
+            if name != b"finished_at":
+                found[name.decode()] = found.get(name.decode(), 0) + int(count)
+    return found
+
+
 async def dead_letters(connections: Connections, *, count: int = 100, model: str | None = None) -> list[DeadLetter]:
     """The newest dead letters, newest first, at most `count`; of one model if `model` says so."""
     if model is not None:

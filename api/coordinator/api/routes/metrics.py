@@ -44,18 +44,20 @@ def router(engine: Engine) -> APIRouter:
         summary="Metrics for Prometheus",
         description="Of this process: requests, durations (which include what a client asked to wait), jobs accepted and "
         "refused. Of the whole deployment, so the same from every process: per model workers, capacity, backlog and "
-        "oldest wait; they are left out while Redis is away.",
+        "oldest wait, and what the last background audit found; they are left out while Redis is away.",
         responses=text_answer("Metrics.", CONTENT_TYPE_LATEST, examples.METRICS),
     )
     async def metrics() -> Response:
         models: Mapping[str, ModelView] | None = None
+        findings: Mapping[str, int] = {}
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 models = await views.models(engine.core.connections, engine.settings)
+                findings = await views.audit_findings(engine.core.connections)
         except (CoordinatorError, TimeoutError):
             pass
         registry = CollectorRegistry()
-        registry.register(_Snapshot([*_of_process(engine.tally, len(engine.waits)), *_of_deployment(models)]))
+        registry.register(_Snapshot([*_of_process(engine.tally, len(engine.waits)), *_of_deployment(models, findings)]))
         return Response(
             generate_latest(registry) + generate_latest(process), headers={"content-type": CONTENT_TYPE_LATEST}
         )
@@ -91,7 +93,7 @@ def _of_process(tally: Tally, waiting: int) -> Iterable[Metric]:
     yield GaugeMetricFamily("coordinator_waits", "Requests that wait for an outcome right now.", waiting)
 
 
-def _of_deployment(models: Mapping[str, ModelView] | None) -> Iterable[Metric]:
+def _of_deployment(models: Mapping[str, ModelView] | None, findings: Mapping[str, int]) -> Iterable[Metric]:
     yield GaugeMetricFamily("coordinator_redis_up", "1 if Redis answered just now.", int(models is not None))
     models = models or {}
     workers = GaugeMetricFamily("coordinator_model_workers", "Live workers of a model.", labels=["model"])
@@ -109,3 +111,9 @@ def _of_deployment(models: Mapping[str, ModelView] | None) -> Iterable[Metric]:
         for lane, count in view.backlog.items():
             backlog.add_metric([name, lane], count)
     yield from (workers, capacity, outstanding, backlog, oldest)
+    audit = GaugeMetricFamily(
+        "coordinator_audit_findings", "What the last whole background audit found, by kind.", labels=["kind"]
+    )
+    for kind, count in findings.items():
+        audit.add_metric([kind], count)
+    yield audit

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from coordinator.core.connection import Partition
-from coordinator.core.errors import NotDurable
 from coordinator.core.records import Problem, encode
 from coordinator.core.scripts import script
 
@@ -40,7 +39,8 @@ class Receipt(NamedTuple):
 
     request_id: str
     outcome: str
-    """accepted, duplicate, conflict (key used for another request), full, unknown (model), pressure, clock (id too old)."""
+    """accepted, duplicate, conflict (key used for another request), full, unknown (model), pressure, clock (id too old),
+    unconfirmed (it is there, but not known to be as durable as was asked for)."""
     workers_away: bool = False
 
 
@@ -66,8 +66,8 @@ async def submit(
 ) -> list[Receipt]:
     """Accept jobs, or say per job why not; receipts in the order of `jobs`. At most 500 a call.
 
-    With a `durability` of replicated or fsync, raises `NotDurable` when that is not confirmed within `confirm_seconds`,
-    unless none of the jobs was accepted.
+    With a `durability` of replicated or fsync, what would be accepted is unconfirmed when that is not heard of within
+    `confirm_seconds`.
     """
     groups: dict[tuple[str, str], list[int]] = {}
     for i, job in enumerate(jobs):
@@ -104,9 +104,9 @@ async def submit(
         i = order[int(special[at])]
         known = bytes(special[at + 2]).decode()
         receipts[i] = Receipt(known or jobs[i].request_id, _OUTCOMES[special[at + 1]], jobs[i].model in away)
-    # What was refused anyway has nothing to confirm, and its reason is the better answer.
-    if not confirmed and any(receipt.outcome in ("accepted", "duplicate") for receipt in receipts):
-        raise NotDurable(durability)
+    if not confirmed:
+        taken = ("accepted", "duplicate")
+        return [r._replace(outcome="unconfirmed") if r.outcome in taken else r for r in receipts]
     return receipts
 
 
