@@ -187,6 +187,23 @@ async def replace_worker(lab: Lab, dice: random.Random) -> None:
     lab.start(name)
 
 
+async def double_worker(lab: Lab, dice: random.Random) -> None:
+    """Two processes under one id, each started anew whenever it ends: each takes the id from the other.
+
+    Until the older one hears of it they read one inbox, and may both run what they find there.
+    """
+    name = dice.choice(WORKERS)
+    daemon = lab.daemon(name)
+    twin = daemon.twin(lab.system.folder / f"{name}-twin.log")
+    ends = asyncio.get_running_loop().time() + dice.uniform(2.0, 5.0)
+    while asyncio.get_running_loop().time() < ends:
+        if not twin.alive:
+            twin.start()
+        lab.history.share_an_id |= {twin.pid, daemon.pid}
+        await asyncio.sleep(0.05)
+    twin.kill()
+
+
 async def restart_all(lab: Lab, dice: random.Random) -> None:
     """Every process in turn, as for a new release."""
     names = [*APIS, *DISPATCHERS, *WORKERS]
@@ -217,6 +234,7 @@ FAULTS: Final[dict[str, Fault]] = {
         pause_dispatcher,
         cut_commands,
         replace_worker,
+        double_worker,
         pause_api,
         kill_everything,
         restart_all,

@@ -101,6 +101,8 @@ class History:
     executions: list[Execution] = field(default_factory=list)
     asked_to_stop: set[int] = field(default_factory=set)
     """Workers, by their process id, that were told to end: they may hand back what they could not finish."""
+    share_an_id: set[int] = field(default_factory=set)
+    """Workers, by their process id, beside which another one had the same worker id."""
     remains: list[str] = field(default_factory=list)
     """What is left in Redis that should not be."""
     max_crashes: int = 3
@@ -206,7 +208,7 @@ def _limits_hold(history: History) -> Iterator[str]:
             if e.event == "start":
                 tries[e.attempt].append(e)
         for attempt, same in tries.items():
-            kept = [e for e in same if e.pid not in history.asked_to_stop]
+            kept = [e for e in same if e.pid not in history.asked_to_stop | history.share_an_id]
             if len(kept) > 1:
                 where = ", ".join(f"{e.worker} at {e.at:.3f}" for e in kept)
                 yield f"twice: attempt {attempt} of {request_id} was run by {where}"

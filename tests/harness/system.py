@@ -62,6 +62,10 @@ class Daemon:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
 
+    def twin(self, log: Path) -> Daemon:
+        """The same once more, not started yet."""
+        return Daemon(f"{self.name}-twin", self._command, self.environment, log)
+
     @property
     def pid(self) -> int:
         assert self._process is not None
