@@ -19,8 +19,8 @@ _CANDIDATES: Final = 100
 _BATCHES: Final = 8
 """After so many batches of one model, another model that was woken gets its turn."""
 _BLOCK_SECONDS: Final = 1.0
-_ROUND_SECONDS: Final = 0.05
-"""When no page of a large fleet had room, only the page that had some last is asked for so long; then all are again."""
+_PAGE_SECONDS: Final = 0.005
+"""When no page of a large fleet had room, only the page that had some last is asked for so long per page."""
 
 
 class Assigner:
@@ -37,8 +37,10 @@ class Assigner:
         self._log = logging.get("assigner").bind(partition=partition.index)
         self._rosters: dict[str, list[str]] = {}
         self._outdated: set[str] = set()
-        self._rounds: dict[str, float] = {}
-        """Models of which all pages are to be asked, and when; not before."""
+        self._full: dict[str, float] = {}
+        """Models of large fleets without room, and when all pages may be asked again."""
+        self._in_vain: set[str] = set()
+        """Which of them were woken meanwhile."""
         self._roused = float("-inf")
         self._blocking: Any = None
 
@@ -57,11 +59,11 @@ class Assigner:
             await steps.rouse(self._partition)
         if self._blocking is None:
             self._blocking = self._partition.blocking()
-        due = [model for model, then in self._rounds.items() if then <= now]
-        for model in due:
-            del self._rounds[model]
+        for model in [model for model in self._in_vain if self._full[model] <= now]:
+            self._in_vain.discard(model)
             await self.assign(model)
-        wait = max(0.001, min(self._rounds.values()) - now) if self._rounds else _BLOCK_SECONDS
+        now = self._clock.monotonic()
+        wait = max(0.001, min(self._full[model] for model in self._in_vain) - now) if self._in_vain else _BLOCK_SECONDS
         try:
             popped = await self._blocking.connection_pool.call(
                 "BZPOPMIN", keys.wake(self._partition.index), f"{wait:.3f}"
@@ -88,9 +90,9 @@ class Assigner:
         """One batch, dealt to the first page of workers that has room. "starved" means that no page had."""
         fresh = model in self._outdated or model not in self._rosters
         roster = await self._roster(model) if fresh else self._rosters[model]
+        first_only = self._full.get(model, 0.0) > self._clock.monotonic()
         while True:
-            pages = 1 if model in self._rounds else max(len(roster), 1)
-            for at in range(0, pages, _CANDIDATES):
+            for at in range(0, 1 if first_only else max(len(roster), 1), _CANDIDATES):
                 page = roster[at : at + _CANDIDATES]
                 done = await steps.assign(
                     self._partition,
@@ -108,8 +110,11 @@ class Assigner:
                         self._rosters[model] = roster[at:] + roster[:at]
                     again = done.state == "starved" and len(roster) > _CANDIDATES
                     return ("more" if again else done.state), done.moved
+            if first_only:
+                self._in_vain.add(model)
+                return "starved", 0
             if len(roster) > _CANDIDATES:
-                self._rounds.setdefault(model, self._clock.monotonic() + _ROUND_SECONDS)
+                self._full[model] = self._clock.monotonic() + len(roster) / _CANDIDATES * _PAGE_SECONDS
                 return "starved", 0
             if fresh:
                 return "starved", 0
