@@ -23,13 +23,21 @@ _LONGEST_PAUSE: Final = 1.0
 
 
 class Marks:
-    """The marks in one inbox. `outstanding`: all deliveries from it, by entry id."""
+    """The marks in one inbox. `outstanding`: all deliveries from it, by entry id. `lost`: told of those not ours any more."""
 
-    def __init__(self, partition: Partition, worker: str, model: str, outstanding: Mapping[bytes, Delivery]) -> None:
+    def __init__(
+        self,
+        partition: Partition,
+        worker: str,
+        model: str,
+        outstanding: Mapping[bytes, Delivery],
+        lost: Callable[[Sequence[bytes]], None],
+    ) -> None:
         self._partition = partition
         self._worker = worker
         self._stream = keys.inbox(partition.index, worker, model)
         self._outstanding = outstanding
+        self._lost = lost
         self._log = logging.get("marks").bind(model=model)
         self._one_by_one = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -40,7 +48,7 @@ class Marks:
             self._do(self.renew())
 
     def release(self, deliveries: list[Delivery], start: Callable[[list[Delivery]], None]) -> None:
-        """Unmark these, however long that takes; then `start` them."""
+        """Unmark these, however long that takes; then `start` them. What was taken away while it waited is lost before."""
         self._do(self._release(deliveries, start))
 
     async def renew(self) -> None:
@@ -63,28 +71,36 @@ class Marks:
 
     async def _release(self, deliveries: list[Delivery], start: Callable[[list[Delivery]], None]) -> None:
         pause = _PAUSE
+        ours: set[bytes] = set()
         async with self._one_by_one:
             while True:
                 try:
-                    await self._mark([delivery.entry for delivery in deliveries if not delivery.answered], 1)
+                    ours = await self._mark([delivery.entry for delivery in deliveries if not delivery.answered], 1)
                     break
                 except ResponseError as error:
-                    # The inbox is gone, and with it our right to these jobs: their outcomes will be refused.
+                    # The inbox is gone, and with it our right to these jobs.
                     self._log.debug("what waited can't be unmarked", error=str(error))
                     break
                 except CoordinatorError:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, _LONGEST_PAUSE)
+        lost = [one.entry for one in deliveries if not one.answered and one.entry not in ours]
+        if lost:
+            self._lost(lost)
         start(deliveries)
 
-    async def _mark(self, entries: Sequence[bytes], count: int) -> None:
+    async def _mark(self, entries: Sequence[bytes], count: int) -> set[bytes]:
+        """Set the delivery count; returns which of them are pending."""
         redis: Any = self._partition.redis
-        if entries:
+        if not entries:
+            return set()
+        return set(
             await self._partition.patiently(
                 lambda: redis.xclaim(
                     self._stream, keys.INBOX_GROUP, self._worker, 0, list(entries), retrycount=count, justid=True
                 )
             )
+        )
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work, name="marks")

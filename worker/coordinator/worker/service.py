@@ -74,7 +74,7 @@ class Service:
             known=self.outstanding.keys(),
             gone=gone,
         )
-        self.marks = Marks(partition, worker, handler.model, self.outstanding)
+        self.marks = Marks(partition, worker, handler.model, self.outstanding, self.lose)
         self._queued = 0
         """Deliveries that are in no call yet, those at the gate too."""
         self._running = 0
