@@ -15,7 +15,6 @@ _COLOURS: Final = {
     "worker": "#4f7a4d",
     "producer": "#8a8f98",
     "api": "#3f6ea3",
-    "bare": "#c9ccd1",
 }
 _LEFT, _WIDTH, _ROW, _BAR = 190, 560, 30, 18
 _TEXT: Final = 'font-family="sans-serif" font-size="12"'
@@ -23,6 +22,7 @@ _TEXT: Final = 'font-family="sans-serif" font-size="12"'
 
 def svg(spent: dict[str, dict[str, float]]) -> str:
     """A bar per workload, a part per process; all on one scale of CPU us per job."""
+    spent = {name: {process: us.get(process, 0.0) for process in _COLOURS} for name, us in spent.items()}
     most = max(sum(us.values()) for us in spent.values())
     height = _ROW * (len(spent) + 2)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 70} {height}" {_TEXT}>']
@@ -37,8 +37,8 @@ def svg(spent: dict[str, dict[str, float]]) -> str:
         parts.append(f'<text x="{_LEFT - 8}" y="{top + 13}" text-anchor="end">{escape(name)}</text>')
         at = float(_LEFT)
         for process, colour in _COLOURS.items():
-            wide = us.get(process, 0.0) / most * _WIDTH
-            label = f"{escape(name)}, {process}: {us.get(process, 0.0):.3g} us"
+            wide = us[process] / most * _WIDTH
+            label = f"{escape(name)}, {process}: {us[process]:.3g} us"
             parts.append(f'<rect x="{at:.1f}" y="{top}" width="{wide:.1f}" height="{_BAR}" fill="{colour}">')
             parts.append(f"<title>{label}</title></rect>")
             at += wide

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import uvloop
-from harness.field import Field
-from harness.proxy import Proxy
+from harness.field import Field, until
+from harness.proxy import DELAY, Proxy
 from harness.redis import RedisServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -215,3 +215,24 @@ def test_a_line_that_was_cut_is_away_under_uvloop_as_well(settings: Settings) ->
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(use_it_after_it_was_cut())
+
+
+async def test_a_call_given_up_while_it_connects_leaves_its_answers_to_nobody(redis_server: RedisServer) -> None:
+    """Else whoever uses the connection next is told what the server said to its introduction."""
+    async with Proxy("127.0.0.1", redis_server.port) as proxy:
+        partition = Connections.unchecked(Settings(redis_url=proxy.url), client_name="tests").partitions[0]
+        pool: Any = partition.redis.connection_pool
+        proxy.disturb(DELAY, 1.0, delay=0.3)
+        for call in (pool.call, partition.redis.execute_command):
+            hits = proxy.hits
+            task = asyncio.create_task(call("PING"))
+            await until(lambda seen=hits: _more(proxy, seen))
+            task.cancel()
+            await asyncio.wait((task,))
+            assert await call("ECHO", "mine") == b"mine"
+            await pool.drop_idle()
+        await partition.redis.aclose()
+
+
+async def _more(proxy: Proxy, hits: int) -> bool:
+    return proxy.hits > hits

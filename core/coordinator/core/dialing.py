@@ -117,7 +117,7 @@ class Pool(ConnectionPool):
             await connection.send_packed_command(connection.pack_command(*args), check_health=False)
             return await connection.read_response()
         finally:
-            self._in_use_connections.remove(connection)
+            self._in_use_connections.discard(connection)
             self._available_connections.append(connection)
 
     def hang_up(self) -> None:
