@@ -107,7 +107,7 @@ class Partition:
                     raise answer
             return reply, (confirmed[0] if isinstance(confirmed, list) else confirmed) >= 1
 
-        return await self.patiently(send, longest=wait + self.patience / 2)
+        return await self.patiently(send, longest=wait + self.patience)
 
     async def _check_fsync(self) -> None:
         """Raise `InvalidInput`, before anything is written, where the server can't say what is on disk."""
