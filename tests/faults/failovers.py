@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +34,6 @@ from redis.crc import key_slot
 
 from coordinator.client import AsyncClient, Producer
 from coordinator.core import keys
-from coordinator.core.records import FAILED
 from coordinator.core.settings import Settings
 
 KINDS: Final = ("sentinel", "cluster")
@@ -140,10 +138,6 @@ async def run(kind: str, folder: Path, *, seed: int, seconds: float) -> tuple[Re
             history.executions = system.executions()
             broken += lab.complaints()
             await take_stock(settings, history)
-    # A pause that is shorter than the lease costs a job with a time limit of a second one of its attempts.
-    history.accepted = [
-        replace(job, outcomes=job.outcomes | {FAILED}) if job.kind == "hung" else job for job in history.accepted
-    ]
     changed = sum(1 for text in judge_outcomes(history) if text.startswith("changed: "))
     seconds = time.monotonic() - began
     report = Report(
