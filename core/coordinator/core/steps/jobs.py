@@ -94,16 +94,16 @@ async def submit(
     else:
         reply, confirmed = await partition.run_confirmed(_SUBMIT, args, durability, confirm_seconds)
     partition.time.learn(int(reply[0]))
-    away = {bytes(m).decode() for m in reply[1]}
+    first = 2 + int(reply[1])
+    away = {bytes(m).decode() for m in reply[2:first]}
     if away:
         receipts = [Receipt(job.request_id, "accepted", job.model in away) for job in jobs]
     else:
         receipts = [Receipt(job.request_id, "accepted") for job in jobs]
-    special = reply[2]
-    for at in range(0, len(special), 3):
-        i = order[int(special[at])]
-        known = bytes(special[at + 2]).decode()
-        receipts[i] = Receipt(known or jobs[i].request_id, _OUTCOMES[special[at + 1]], jobs[i].model in away)
+    for at in range(first, len(reply), 3):
+        i = order[int(reply[at])]
+        known = bytes(reply[at + 2]).decode()
+        receipts[i] = Receipt(known or jobs[i].request_id, _OUTCOMES[reply[at + 1]], jobs[i].model in away)
     if not confirmed:
         taken = ("accepted", "duplicate")
         return [r._replace(outcome="unconfirmed") if r.outcome in taken else r for r in receipts]
@@ -126,7 +126,8 @@ async def read(
 ) -> list[Found | None]:
     """Read records; with a `channel`, whoever finishes a job that is not final yet tells that channel, for `wait_ms`."""
     reply = await partition.run(_READ, [channel, wait_ms, *request_ids])
-    return [None if row is None else Found(row[0], row[1] == 1, row[2]) for row in reply]
+    rows = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+    return [None if record is None else Found(record, running == 1, output) for record, running, output in rows]
 
 
 class Assigned(NamedTuple):
