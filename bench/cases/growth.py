@@ -1,7 +1,8 @@
 """Does a job cost the same in a large system? Each large system beside a small one, in turns.
 
 The load is a closed loop, so that the backlog stays as deep as it was made: 256 jobs are submitted, and 256 that a real
-dispatcher has assigned are read and completed. Counted is the CPU of Redis, dispatcher and this process together.
+dispatcher has assigned are read and completed. Every model has a backlog of that many, so that no system makes smaller
+calls than another. Counted is the CPU of Redis, dispatcher and this process together.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class System:
             for at in range(0, len(full), _PAGE):
                 await hand.assign_all(self._p, model, full[at : at + _PAGE])
         await hand.register(self._p, _WORKER, self._models, 4 * hand.CALL)
-        await hand.submit(self._p, self._models[0], backlog)
+        for model in self._models:
+            await hand.submit(self._p, model, max(hand.CALL, backlog // len(self._models)))
         self._m.dispatcher()
         await self._loop(len(self._models) * hand.CALL)
 

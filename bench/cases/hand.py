@@ -64,7 +64,7 @@ async def complete(p: Partition, worker: str, model: str, entries: Sequence[Any]
     for entry, flat in entries:
         head = flat[-1][1 : flat[-1].index(b',"input":')]
         done.append(Completion(entry, flat[1], b'"attempts":1,%b,"output":1}' % head))
-    if set(await steps.complete(p, worker, model, done)) - {1}:
+    if set(await steps.complete(p, worker, model, done, together=True)) - {1}:
         raise SystemExit("bench: an outcome was refused")
 
 
