@@ -83,6 +83,37 @@ async def test_more_workers_than_one_call_looks_at(field: Field, assigner: Assig
     assert len(await field.lane()) == 10
 
 
+async def test_a_large_fleet_gets_its_work_evenly(field: Field, assigner: Assigner) -> None:
+    workers = [f"w{i:03}" for i in range(250)]
+    for worker in workers:
+        await field.register(worker, m="8:8")
+    await field.put_many(250)
+    assert await assigner.assign("m") == 250
+    assert set(await _held(field, *workers)) == {1}
+    for _ in range(50):
+        await field.put()
+        assert await assigner.assign("m") == 1
+    assert sorted(await _held(field, *workers)) == [1] * 200 + [2] * 50
+
+
+async def test_in_a_large_fleet_a_full_page_is_not_asked_each_time(
+    field: Field, settings: Settings, clock: ManualClock
+) -> None:
+    """Looking at full workers costs Redis as much as dealing does."""
+    assigner = Assigner(field.partition, settings, clock)
+    for number in range(250):
+        await field.register(f"w{number:03}", m="1:1" if number else "500:500")
+    await field.put_many(249)
+    while await assigner.assign("m"):
+        pass
+    await field.partition.redis.config_resetstat()
+    for _ in range(20):
+        await field.put()
+        assert await assigner.assign("m") == 1
+    looks = (await field.partition.redis.info("commandstats"))["cmdstat_xlen"]["calls"]
+    assert looks < 20 * (84 + 10) + 2 * 84
+
+
 async def test_in_a_large_fleet_that_was_full_room_is_found_on_any_page(field: Field, settings: Settings) -> None:
     names = [f"w{number:03}" for number in range(250)]
     for name in names:

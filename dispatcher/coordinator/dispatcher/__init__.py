@@ -5,7 +5,7 @@ atomic step in Redis, so it may be killed at any moment, and another one goes on
 
 The duties, one file each:
 
-- `assigner` deals waiting jobs to workers with room, woken by work and by room;
+- `assigner` deals waiting jobs to workers with room, woken by work and by room; `fleet` tells which of many to ask;
 - `reclaimer` takes back what lost workers hold, and what live ones have held for too long;
 - `rebalancer` moves unread work from busy workers to idle ones;
 - `promoter` moves retries and scheduled jobs to their lanes when they fall due;

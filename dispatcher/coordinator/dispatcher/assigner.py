@@ -13,14 +13,11 @@ from coordinator.core.duty import repeat
 from coordinator.core.errors import RedisUnavailable
 from coordinator.core.settings import Settings
 from coordinator.core.views import serving_names
+from coordinator.dispatcher.fleet import Fleet
 
-_CANDIDATES: Final = 100
-"""How many workers one assign looks at: 100 cost Redis 50 us, 500 cost it 660."""
 _BATCHES: Final = 8
 """After so many batches of one model, another model that was woken gets its turn."""
 _BLOCK_SECONDS: Final = 1.0
-_PAGE_SECONDS: Final = 0.005
-"""When no page of a large fleet had room, only the page that had some last is asked for so long per page."""
 
 
 class Assigner:
@@ -35,12 +32,10 @@ class Assigner:
         self._settings = settings
         self._clock = clock
         self._log = logging.get("assigner").bind(partition=partition.index)
-        self._rosters: dict[str, list[str]] = {}
+        self._fleets: dict[str, Fleet] = {}
         self._outdated: set[str] = set()
-        self._full: dict[str, float] = {}
-        """Models of large fleets without room, and when all pages may be asked again."""
-        self._in_vain: set[str] = set()
-        """Which of them were woken meanwhile."""
+        self._in_vain: dict[str, float] = {}
+        """Models that were woken while pages of their fleet rested, and when the next of these may be asked."""
         self._roused = float("-inf")
         self._blocking: Any = None
 
@@ -55,15 +50,15 @@ class Assigner:
         if now - self._roused >= _BLOCK_SECONDS:
             self._roused = now
             # Workers come and go; as long as those known have room, nothing else would make us ask again.
-            self._outdated.update(self._rosters)
+            self._outdated.update(self._fleets)
             await steps.rouse(self._partition)
         if self._blocking is None:
             self._blocking = self._partition.blocking()
-        for model in [model for model in self._in_vain if self._full[model] <= now]:
-            self._in_vain.discard(model)
+        for model in [model for model, due in self._in_vain.items() if due <= now]:
+            del self._in_vain[model]
             await self.assign(model)
         now = self._clock.monotonic()
-        wait = max(0.001, min(self._full[model] for model in self._in_vain) - now) if self._in_vain else _BLOCK_SECONDS
+        wait = max(0.001, min(self._in_vain.values()) - now) if self._in_vain else _BLOCK_SECONDS
         try:
             popped = await self._blocking.connection_pool.call(
                 "BZPOPMIN", keys.wake(self._partition.index), f"{wait:.3f}"
@@ -87,52 +82,45 @@ class Assigner:
         return moved
 
     async def _assign_batch(self, model: str) -> tuple[str, int]:
-        """One batch, dealt to the first page of workers that has room. "starved" means that no page had."""
-        fresh = model in self._outdated or model not in self._rosters
-        roster = await self._roster(model) if fresh else self._rosters[model]
-        first_only = self._full.get(model, 0.0) > self._clock.monotonic()
+        """One batch, dealt to the next page of workers that has room. "starved" means that none had that was asked."""
+        fresh = model in self._outdated or model not in self._fleets
+        fleet = await self._fleet(model) if fresh else self._fleets[model]
         while True:
-            for at in range(0, 1 if first_only else max(len(roster), 1), _CANDIDATES):
-                page = roster[at : at + _CANDIDATES]
+            now = self._clock.monotonic()
+            due = fleet.due(now)
+            for at in due:
                 done = await steps.assign(
                     self._partition,
                     model,
-                    page,
-                    batch=self._settings.assign_batch,
+                    fleet.pages[at],
+                    batch=fleet.batch(at, self._settings.assign_batch),
                     lifetime_ms=int(self._settings.max_job_lifetime * 1000),
                 )
-                if done.serving != len(roster):
+                if done.serving != len(fleet.names):
                     # Somebody came or went: ask before the next batch, or a newcomer gets nothing while the others have room.
                     self._outdated.add(model)
                 if done.moved or done.expired or done.state != "starved":
-                    if at:
-                        # Begin with the pages that may have room.
-                        self._rosters[model] = roster[at:] + roster[:at]
-                    again = done.state == "starved" and len(roster) > _CANDIDATES
+                    fleet.had_room(at)
+                    again = done.state == "starved" and len(fleet.pages) > 1
                     return ("more" if again else done.state), done.moved
-            if first_only:
-                self._in_vain.add(model)
-                return "starved", 0
-            if len(roster) > _CANDIDATES:
-                self._full[model] = self._clock.monotonic() + len(roster) / _CANDIDATES * _PAGE_SECONDS
-                return "starved", 0
-            if fresh:
+                fleet.had_none(at, now)
+            if len(due) < len(fleet.pages):
+                self._in_vain[model] = fleet.next_due(now)
+            if fresh or len(fleet.pages) > 1:
                 return "starved", 0
             # The workers may have changed since we asked.
-            known, fresh = roster, True
-            roster = await self._roster(model)
-            if roster is known:
+            known, fresh = fleet, True
+            fleet = await self._fleet(model)
+            if fleet is known:
                 return "starved", 0
 
-    async def _roster(self, model: str) -> list[str]:
+    async def _fleet(self, model: str) -> Fleet:
         names = await self._partition.patiently(lambda: serving_names(self._partition, model))
         self._outdated.discard(model)
-        known = self._rosters.get(model, [])
-        if len(known) == len(names) and set(known) == set(names):
-            # In the order that we know: it begins with those that may have room.
-            return known
-        self._rosters[model] = names
-        return names
+        known = self._fleets.get(model)
+        if known is None or known.names != frozenset(names):
+            known = self._fleets[model] = Fleet(names)
+        return known
 
     async def _wake(self, model: str) -> None:
         now_ms = self._partition.time.now_ms()
