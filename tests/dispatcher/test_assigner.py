@@ -110,8 +110,39 @@ async def test_in_a_large_fleet_a_full_page_is_not_asked_each_time(
     for _ in range(20):
         await field.put()
         assert await assigner.assign("m") == 1
-    looks = (await field.partition.redis.info("commandstats"))["cmdstat_xlen"]["calls"]
-    assert looks < 20 * (84 + 10) + 2 * 84
+    assert await _looks(field) < 20 * (84 + 10) + 2 * 84
+
+
+async def test_pages_that_rested_when_their_model_was_woken_are_asked_once(
+    field: Field, settings: Settings, clock: ManualClock
+) -> None:
+    assigner = Assigner(field.partition, settings, clock)
+    for number in range(250):
+        await field.register(f"w{number:03}", m="1:1")
+    await field.put_many(260)
+    while await assigner.assign("m"):
+        pass
+    clock.advance(0.001)
+    (job,) = await field.take("w007")
+    await field.complete(job.done(), worker="w007")
+    (job,) = await field.take("w141")
+    await field.complete(job.done(), worker="w141")
+    given = await assigner.assign("m")
+    for _ in range(3):
+        clock.advance(1.0)
+        await assigner.go_on()
+    assert set(await _held(field, *(f"w{number:03}" for number in range(250)))) == {1}
+    assert given < 2
+    await field.partition.redis.config_resetstat()
+    clock.advance(1.0)
+    await assigner.go_on()
+    assert await _looks(field) == 0
+
+
+async def _looks(field: Field) -> int:
+    """How often Redis was asked for the length of a stream."""
+    stats = await field.partition.redis.info("commandstats")
+    return int(stats.get("cmdstat_xlen", {"calls": 0})["calls"])
 
 
 async def test_in_a_large_fleet_that_was_full_room_is_found_on_any_page(field: Field, settings: Settings) -> None:

@@ -34,8 +34,8 @@ class Assigner:
         self._log = logging.get("assigner").bind(partition=partition.index)
         self._fleets: dict[str, Fleet] = {}
         self._outdated: set[str] = set()
-        self._in_vain: dict[str, float] = {}
-        """Models that were woken while pages of their fleet rested, and when the next of these may be asked."""
+        self._owed: dict[str, tuple[float, float]] = {}
+        """Models that were woken while pages of their fleet rested: when to go on, and when they were woken."""
         self._roused = float("-inf")
         self._blocking: Any = None
 
@@ -54,11 +54,10 @@ class Assigner:
             await steps.rouse(self._partition)
         if self._blocking is None:
             self._blocking = self._partition.blocking()
-        for model in [model for model, due in self._in_vain.items() if due <= now]:
-            del self._in_vain[model]
-            await self.assign(model)
-        now = self._clock.monotonic()
-        wait = max(0.001, min(self._in_vain.values()) - now) if self._in_vain else _BLOCK_SECONDS
+        await self.go_on()
+        wait = _BLOCK_SECONDS
+        if self._owed:
+            wait = max(0.001, min(self._owed.values())[0] - self._clock.monotonic())
         try:
             popped = await self._blocking.connection_pool.call(
                 "BZPOPMIN", keys.wake(self._partition.index), f"{wait:.3f}"
@@ -70,18 +69,27 @@ class Assigner:
             await self.assign(popped[1].decode())
         return 0.0
 
-    async def assign(self, model: str) -> int:
-        """Deal the model's waiting jobs; returns how many moved."""
+    async def assign(self, model: str, woken: float | None = None) -> int:
+        """Deal the waiting jobs of a model that was woken just now, or was `woken` then; returns how many moved."""
         moved = 0
+        woken = self._clock.monotonic() if woken is None else woken
         for _ in range(_BATCHES):
-            state, some = await self._assign_batch(model)
+            state, some = await self._assign_batch(model, woken)
             moved += some
             if state != "more":
                 return moved
         await self._partition.patiently(lambda: self._wake(model))
         return moved
 
-    async def _assign_batch(self, model: str) -> tuple[str, int]:
+    async def go_on(self) -> None:
+        """Ask those pages of workers that rested when their model was woken, and may be asked now."""
+        now = self._clock.monotonic()
+        for model, (due, woken) in tuple(self._owed.items()):
+            if due <= now:
+                del self._owed[model]
+                await self.assign(model, woken)
+
+    async def _assign_batch(self, model: str, woken: float) -> tuple[str, int]:
         """One batch, dealt to the next page of workers that has room. "starved" means that none had that was asked."""
         fresh = model in self._outdated or model not in self._fleets
         fleet = await self._fleet(model) if fresh else self._fleets[model]
@@ -104,8 +112,8 @@ class Assigner:
                     again = done.state == "starved" and len(fleet.pages) > 1
                     return ("more" if again else done.state), done.moved
                 fleet.had_none(at, now)
-            if len(due) < len(fleet.pages):
-                self._in_vain[model] = fleet.next_due(now)
+            if len(due) < len(fleet.pages) and (rested := fleet.owed(woken)) is not None:
+                self._owed[model] = rested, woken
             if fresh or len(fleet.pages) > 1:
                 return "starved", 0
             # The workers may have changed since we asked.

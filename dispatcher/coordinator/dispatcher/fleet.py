@@ -21,7 +21,8 @@ class Fleet:
         self._next = 0
         self._roomy = 0
         """The page that had room last: whatever wakes us most probably comes from there."""
-        self._rests_until = [0.0] * count
+        self._asked = [float("-inf")] * count
+        """When each page was asked last and had no room."""
 
     def batch(self, at: int, most: int) -> int:
         """How many jobs to deal to a page. Where there are several, none gets a second round before the others' first."""
@@ -31,16 +32,21 @@ class Fleet:
         """The pages to ask. Those that had no room a moment ago rest, unless it is the one that had some last."""
         count = len(self.pages)
         order = [(self._next + at) % count for at in range(count)]
-        return [at for at in order if at == self._roomy or self._rests_until[at] <= now]
+        return [at for at in order if at == self._roomy or self._asked[at] + self._rest <= now]
 
     def had_room(self, at: int) -> None:
         self._roomy = at
-        self._rests_until[at] = 0.0
+        self._asked[at] = float("-inf")
         self._next = (at + 1) % len(self.pages)
 
     def had_none(self, at: int, now: float) -> None:
-        self._rests_until[at] = now + _REST_SECONDS * len(self.pages)
+        self._asked[at] = now
 
-    def next_due(self, now: float) -> float:
-        """When the first of the pages that rest may be asked again; `now` if none rests."""
-        return min((until for until in self._rests_until if until > now), default=now)
+    def owed(self, since: float) -> float | None:
+        """When the next page may be asked that was not asked since then, None if all were."""
+        left = [asked for asked in self._asked if asked < since]
+        return min(left) + self._rest if left else None
+
+    @property
+    def _rest(self) -> float:
+        return _REST_SECONDS * len(self.pages)
