@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from harness.proxy import DELAY, Proxy
 from harness.redis import RedisServer
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from coordinator.core import keys, scripts, steps
-from coordinator.core.connection import Connections
+from coordinator.core import dialing, keys, scripts, steps
+from coordinator.core.connection import Connections, Partition
 from coordinator.core.errors import InvalidInput, Misconfigured, NotFound, RedisUnavailable
 from coordinator.core.settings import Settings
 
@@ -230,8 +231,36 @@ async def test_a_call_given_up_while_it_connects_leaves_its_answers_to_nobody(re
             task.cancel()
             await asyncio.wait((task,))
             assert await call("ECHO", "mine") == b"mine"
-            await pool.drop_idle()
+            await pool.drop()
         await partition.redis.aclose()
+
+
+async def test_after_a_failure_a_connection_that_was_in_use_is_not_used_again(redis_server: RedisServer) -> None:
+    """It may lead to a master that hung and was replaced: it answers again, and has nothing of what came since."""
+    master = "127.0.0.1"
+
+    async def find() -> tuple[str, int]:
+        return master, redis_server.port
+
+    class Moving:
+        def client(self, _: str, name: str, timeout: float | None) -> Any:
+            return dialing.client({"find": find}, name, timeout)
+
+    async def fails_once(failures: list[Exception]) -> None:
+        if failures:
+            raise failures.pop()
+
+    partition = Partition(0, Moving(), client_name="tests")
+    pool: Any = partition.redis.connection_pool
+    in_use = await pool.get_connection()
+    assert in_use.host == "127.0.0.1"
+    master = "localhost"
+    await partition.patiently(partial(fails_once, [RedisConnectionError("it hangs")]))
+    await pool.release(in_use)
+    next_in_use = await pool.get_connection()
+    assert next_in_use.host == "localhost"
+    await pool.release(next_in_use)
+    await partition.redis.aclose()
 
 
 async def _more(proxy: Proxy, hits: int) -> bool:

@@ -170,10 +170,10 @@ class Partition:
 
         After a failover a blocking read would else go on at the old master, which answers, and has nothing.
         """
-        await self.redis.connection_pool.drop_idle()
+        await self.redis.connection_pool.drop()
         for pool in list(self._apart):
             pool.hang_up()
-            await pool.drop_idle()
+            await pool.drop()
 
 
 def _elsewhere(error: ResponseError) -> bool:

@@ -32,6 +32,8 @@ class Own:
 
     _writer: asyncio.StreamWriter | None
     socket_timeout: float | None
+    outdated = False
+    """To be opened anew before it is used again."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send within the timeout. redis-py does that by `asyncio.wait_for`, which before Python 3.12 may swallow a
@@ -120,14 +122,22 @@ class Pool(ConnectionPool):
             self._in_use_connections.discard(connection)
             self._available_connections.append(connection)
 
+    async def ensure_connection(self, connection: Any) -> None:
+        if connection.outdated:
+            connection.outdated = False
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
     def hang_up(self) -> None:
         """Cut the connections in use: whoever reads from one gets a `ConnectionError`."""
         in_use: list[Any] = [*self._in_use_connections]
         for connection in in_use:
             connection.hang_up()
 
-    async def drop_idle(self) -> None:
-        """Close what is idle. Connections in use are left to those who use them."""
+    async def drop(self) -> None:
+        """Close what is idle. Connections in use are left to those who use them now, and opened anew for the next."""
+        for connection in self._in_use_connections:
+            connection.outdated = True  # type: ignore[attr-defined]  # all of ours are `Own`
         # Taken out of the pool first: a connection must not be handed out while it is being closed.
         idle: list[Any] = [*self._available_connections]
         self._available_connections.clear()
