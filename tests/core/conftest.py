@@ -32,6 +32,9 @@ class _Fake:
         pool.call = client.execute_command
         return client
 
+    async def master(self) -> None:
+        return None
+
 
 @pytest.fixture
 def settings(redis_url: str) -> Settings:

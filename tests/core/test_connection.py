@@ -235,32 +235,68 @@ async def test_a_call_given_up_while_it_connects_leaves_its_answers_to_nobody(re
         await partition.redis.aclose()
 
 
+class _Moving:
+    """A master that is replaced by another: the same server by another name."""
+
+    def __init__(self, port: int) -> None:
+        self.at = ("127.0.0.1", port)
+
+    def client(self, _: str, name: str, timeout: float | None) -> Any:
+        return dialing.client({"find": self.master}, name, timeout)
+
+    async def master(self) -> tuple[str, int]:
+        return self.at
+
+    def move(self) -> None:
+        self.at = ("localhost", self.at[1])
+
+
 async def test_after_a_failure_a_connection_that_was_in_use_is_not_used_again(redis_server: RedisServer) -> None:
     """It may lead to a master that hung and was replaced: it answers again, and has nothing of what came since."""
-    master = "127.0.0.1"
-
-    async def find() -> tuple[str, int]:
-        return master, redis_server.port
-
-    class Moving:
-        def client(self, _: str, name: str, timeout: float | None) -> Any:
-            return dialing.client({"find": find}, name, timeout)
 
     async def fails_once(failures: list[Exception]) -> None:
         if failures:
             raise failures.pop()
 
-    partition = Partition(0, Moving(), client_name="tests")
+    source = _Moving(redis_server.port)
+    partition = Partition(0, source, client_name="tests")
     pool: Any = partition.redis.connection_pool
     in_use = await pool.get_connection()
-    assert in_use.host == "127.0.0.1"
-    master = "localhost"
+    source.move()
     await partition.patiently(partial(fails_once, [RedisConnectionError("it hangs")]))
     await pool.release(in_use)
-    next_in_use = await pool.get_connection()
-    assert next_in_use.host == "localhost"
-    await pool.release(next_in_use)
+    again = await pool.get_connection()
+    assert again.host == "localhost"
+    await pool.release(again)
     await partition.redis.aclose()
+
+
+async def test_a_master_that_was_replaced_is_left_though_nothing_failed(redis_server: RedisServer) -> None:
+    source = _Moving(redis_server.port)
+    partition = Partition(0, source, client_name="tests")
+    blocking: Any = partition.blocking()
+    pool: Any = partition.redis.connection_pool
+    await partition.redis.ping()
+    await partition.follow(await source.master())
+    used, in_use = await asyncio.gather(pool.get_connection(), pool.get_connection())
+    await pool.release(used)
+    reading = asyncio.create_task(blocking.bzpopmin(["nothing"], timeout=60))
+    await until(lambda: _reads(blocking))
+    source.move()
+    await partition.follow(await source.master())
+    with pytest.raises(RedisConnectionError):
+        await reading
+    await pool.release(in_use)
+    await asyncio.gather(*(partition.redis.ping() for _ in range(3)), blocking.ping())
+    assert pool.leads_only_to(source.at)
+    assert blocking.connection_pool.leads_only_to(source.at)
+    await blocking.aclose()
+    await partition.redis.aclose()
+
+
+async def _reads(client: Any) -> bool:
+    """Whether its command was sent."""
+    return any(connection.is_connected for connection in client.connection_pool._in_use_connections)
 
 
 async def _more(proxy: Proxy, hits: int) -> bool:

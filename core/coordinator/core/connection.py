@@ -7,6 +7,7 @@ so `Partition.run` sends them again itself, for as long as the deployment's pati
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,7 @@ from redis.exceptions import (
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TryAgainError,
 )
@@ -33,15 +35,17 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from coordinator.core import keys, names
 from coordinator.core.clock import RedisTime
+from coordinator.core.duty import stop
 from coordinator.core.errors import InvalidInput, MemoryPressure, Misconfigured, RedisUnavailable
 from coordinator.core.scripts import Script
 from coordinator.core.settings import Settings
-from coordinator.core.topology import Source, sources
+from coordinator.core.topology import Address, Source, sources
 
 _T = TypeVar("_T")
 BLOCK_MS: Final = 2000
 """How long a blocking read blocks; its connection's socket timeout is well above that."""
 _BLOCKING_TIMEOUT: Final = BLOCK_MS / 1000 + 3
+_FOLLOW_SECONDS: Final = 1.0
 _AWAY: Final = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -165,6 +169,16 @@ class Partition:
         self._apart.add(pubsub.connection_pool)
         return pubsub
 
+    async def follow(self, master: Address) -> None:
+        """Leave any server that is not the master any more, even if it still says so.
+
+        One that hung and was replaced goes on as a master for some eight seconds, until a sentinel makes it a replica; and
+        whoever had nothing to ask of it while it hung does not know.
+        """
+        pools = [self.redis.connection_pool, *self._apart]
+        if not all(pool.leads_only_to(master) for pool in pools):
+            await self._drop_connections()
+
     async def _drop_connections(self) -> None:
         """Where one connection fails the others are no better: whoever reads from one finds it closed, and opens another.
 
@@ -201,6 +215,7 @@ class Connections:
 
     def __init__(self, partitions: Sequence[Partition]) -> None:
         self.partitions = tuple(partitions)
+        self._following: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, *, client_name: str, wait: float = 0.0) -> Self:
@@ -213,6 +228,7 @@ class Connections:
         while True:
             try:
                 await self.check()
+                self._following = asyncio.create_task(self._follow(), name="follow masters")
                 return self
             except RedisUnavailable:
                 if asyncio.get_running_loop().time() >= deadline:
@@ -267,7 +283,19 @@ class Connections:
         """The partition that a request id names. Raises `NotFound` for an id that can't be one of ours."""
         return self.partitions[names.parse_request_id(request_id, len(self.partitions)).partition]
 
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+            for first in self.one_per_source():
+                with contextlib.suppress(RedisError, OSError):
+                    master = await first.source.master()
+                    for partition in self.partitions:
+                        if master is not None and partition.source is first.source:
+                            await partition.follow(master)
+
     async def close(self) -> None:
+        if self._following is not None:
+            await stop([self._following])
         for partition in self.partitions:
             await partition.redis.aclose()
 

@@ -144,6 +144,11 @@ class Pool(ConnectionPool):
         for connection in idle:
             await connection.disconnect(nowait=True)
 
+    def leads_only_to(self, address: tuple[str, int]) -> bool:
+        """Whether no connection leads to another server than the one at `address`."""
+        every: list[Any] = [*self._available_connections, *self._in_use_connections]
+        return all((one.host, one.port) == address for one in every if one.is_connected and not one.outdated)
+
 
 def client(options: dict[str, Any], name: str, timeout: float | None) -> redis.asyncio.Redis:
     """A client by redis-py's connection `options`, and our own `find`; `timeout`: seconds without an answer."""

@@ -49,6 +49,13 @@ class Source(Protocol):
         """A client of whichever server holds `key`, now and after each failover. `timeout`: seconds without an answer."""
         ...
 
+    async def master(self) -> Address | None:
+        """The one server that all connections must lead to; None where a server itself says that it is another one.
+
+        Raises the library's `ConnectionError`, when nobody knows.
+        """
+        ...
+
 
 class Direct:
     """One server at a fixed address."""
@@ -58,6 +65,9 @@ class Direct:
 
     def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
         return dialing.client(self._options, name, timeout)
+
+    async def master(self) -> None:
+        return None
 
 
 class Sentinels:
@@ -78,9 +88,13 @@ class Sentinels:
         """The master, by the sentinel that knows of the latest failover."""
         return await self._shared()
 
-    async def _lookup(self) -> Address:
+    async def master(self) -> Address:
+        """The same, and every sentinel is heard that answers at all."""
+        return await self._lookup(_LOOKUP_SECONDS)
+
+    async def _lookup(self, linger: float = _LINGER_SECONDS) -> Address:
         asks = [partial(self._ask, address) for address in self.hosts]
-        answers = await _answers(asks, stagger=0.0, linger=_LINGER_SECONDS, trouble="no sentinel answers")
+        answers = await _answers(asks, stagger=0.0, linger=linger, trouble="no sentinel answers")
         return max(answers, key=lambda answer: answer[0])[1]
 
     async def _ask(self, address: Address) -> tuple[int, Address]:
@@ -101,6 +115,9 @@ class Cluster:
     def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
         find = partial(self.find, key_slot(key.encode()))
         return dialing.client({**self._options, "find": find}, name, timeout)
+
+    async def master(self) -> None:
+        return None
 
     async def find(self, slot: int) -> Address:
         """The master of a slot."""
