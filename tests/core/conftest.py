@@ -32,7 +32,7 @@ class _Fake:
         pool.call = client.execute_command
         return client
 
-    async def master(self) -> None:
+    async def master(self, linger: float) -> None:
         return None
 
 

@@ -242,9 +242,12 @@ class _Moving:
         self.at = ("127.0.0.1", port)
 
     def client(self, _: str, name: str, timeout: float | None) -> Any:
-        return dialing.client({"find": self.master}, name, timeout)
+        return dialing.client({"find": self.find}, name, timeout)
 
-    async def master(self) -> tuple[str, int]:
+    async def find(self) -> tuple[str, int]:
+        return self.at
+
+    async def master(self, _: float) -> tuple[str, int]:
         return self.at
 
     def move(self) -> None:
@@ -277,13 +280,13 @@ async def test_a_master_that_was_replaced_is_left_though_nothing_failed(redis_se
     blocking: Any = partition.blocking()
     pool: Any = partition.redis.connection_pool
     await partition.redis.ping()
-    await partition.follow(await source.master())
+    await partition.follow(source.at)
     used, in_use = await asyncio.gather(pool.get_connection(), pool.get_connection())
     await pool.release(used)
     reading = asyncio.create_task(blocking.bzpopmin(["nothing"], timeout=60))
     await until(lambda: _reads(blocking))
     source.move()
-    await partition.follow(await source.master())
+    await partition.follow(source.at)
     with pytest.raises(RedisConnectionError):
         await reading
     await pool.release(in_use)
@@ -291,6 +294,17 @@ async def test_a_master_that_was_replaced_is_left_though_nothing_failed(redis_se
     assert pool.leads_only_to(source.at)
     assert blocking.connection_pool.leads_only_to(source.at)
     await blocking.aclose()
+    await partition.redis.aclose()
+
+
+async def test_what_a_master_confirms_that_was_replaced_is_asked_of_the_new_one(redis_server: RedisServer) -> None:
+    """It may still have a replica, and both will forget it."""
+    source = _Moving(redis_server.port)
+    partition = Partition(0, source, client_name="tests")
+    await partition.redis.ping()
+    source.move()
+    await partition.run_confirmed(scripts.script("waiting"), ["m"], "replicated", 0.01)
+    assert partition.redis.connection_pool.leads_only_to(source.at)
     await partition.redis.aclose()
 
 

@@ -39,7 +39,7 @@ from coordinator.core.duty import stop
 from coordinator.core.errors import InvalidInput, MemoryPressure, Misconfigured, RedisUnavailable
 from coordinator.core.scripts import Script
 from coordinator.core.settings import Settings
-from coordinator.core.topology import Address, Source, sources
+from coordinator.core.topology import LINGER_SECONDS, LOOKUP_SECONDS, Address, Source, sources
 
 _T = TypeVar("_T")
 BLOCK_MS: Final = 2000
@@ -100,15 +100,16 @@ class Partition:
         async def send() -> tuple[Any, bool]:
             if durability == "fsync" and not self._tells_fsync:
                 await self._check_fsync()
-            async with self.redis.pipeline(transaction=False) as pipe:
-                # EVAL, for a pipeline can't turn to it after a NOSCRIPT: WAIT must follow the write on its connection.
-                pipe.execute_command("EVAL", script.source, 1, self.base, *args)
-                pipe.execute_command(*confirm)
-                reply, confirmed = await pipe.execute(raise_on_error=False)
+            # EVAL, for nothing can be sent in between after a NOSCRIPT: WAIT must follow the write on its connection.
+            step = ("EVAL", script.source, 1, self.base, *args)
+            (reply, confirmed), server = await self.redis.connection_pool.calls(step, confirm)
             for answer in (reply, confirmed):
                 if isinstance(answer, Exception):
                     self._tells_fsync = False
                     raise answer
+            # One that was replaced may still have a replica, and both will forget what they confirm.
+            if await self.source.master(LINGER_SECONDS) not in (None, server):
+                raise RedisConnectionError("another server is the master now")
             return reply, (confirmed[0] if isinstance(confirmed, list) else confirmed) >= 1
 
         return await self.patiently(send, longest=wait + self.patience)
@@ -288,7 +289,7 @@ class Connections:
             await asyncio.sleep(_FOLLOW_SECONDS)
             for first in self.one_per_source():
                 with contextlib.suppress(RedisError, OSError):
-                    master = await first.source.master()
+                    master = await first.source.master(LOOKUP_SECONDS)
                     for partition in self.partitions:
                         if master is not None and partition.source is first.source:
                             await partition.follow(master)

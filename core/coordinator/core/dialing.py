@@ -15,6 +15,7 @@ from redis.asyncio.connection import Connection, ConnectionPool, SSLConnection, 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 if TYPE_CHECKING:
@@ -122,6 +123,24 @@ class Pool(ConnectionPool):
             self._in_use_connections.discard(connection)
             self._available_connections.append(connection)
 
+    async def calls(self, *commands: tuple[Any, ...]) -> tuple[list[Any], tuple[str, int]]:
+        """Send commands on one connection; their replies, errors among them, and where the connection leads to."""
+        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
+        try:
+            await self.ensure_connection(connection)
+            packed = [part for command in commands for part in connection.pack_command(*command)]
+            await connection.send_packed_command(packed, check_health=False)
+            replies: list[Any] = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies, (getattr(connection, "host", ""), getattr(connection, "port", 0))
+        finally:
+            self._in_use_connections.discard(connection)
+            self._available_connections.append(connection)
+
     async def ensure_connection(self, connection: Any) -> None:
         if connection.outdated:
             connection.outdated = False
@@ -147,7 +166,7 @@ class Pool(ConnectionPool):
     def leads_only_to(self, address: tuple[str, int]) -> bool:
         """Whether no connection leads to another server than the one at `address`."""
         every: list[Any] = [*self._available_connections, *self._in_use_connections]
-        return all((one.host, one.port) == address for one in every if one.is_connected and not one.outdated)
+        return all((one.host, one.port) == address for one in every if one.is_connected)
 
 
 def client(options: dict[str, Any], name: str, timeout: float | None) -> redis.asyncio.Redis:

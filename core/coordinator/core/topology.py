@@ -32,11 +32,11 @@ _T = TypeVar("_T")
 Address = tuple[str, int]
 SlotRange = tuple[int, int, list[Address]]
 
-_LOOKUP_SECONDS: Final = 0.6
+LOOKUP_SECONDS: Final = 0.6
 """Well below the patience of a step, so that one server that hangs doesn't use it up."""
 _STAGGER_SECONDS: Final = 0.1
 """A cluster node that has not answered for so long is not waited for: the next one is asked, too."""
-_LINGER_SECONDS: Final = 0.1
+LINGER_SECONDS: Final = 0.1
 """For so long after the first sentinel's answer, others may say that they know better."""
 _DEFAULT_PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
@@ -49,10 +49,11 @@ class Source(Protocol):
         """A client of whichever server holds `key`, now and after each failover. `timeout`: seconds without an answer."""
         ...
 
-    async def master(self) -> Address | None:
-        """The one server that all connections must lead to; None where a server itself says that it is another one.
+    async def master(self, linger: float) -> Address | None:
+        """The one server that all connections must lead to right now; None where a server itself says that it is another one.
 
-        Raises the library's `ConnectionError`, when nobody knows.
+        `linger`: for so many seconds after the first answer, others are heard. Raises the library's `ConnectionError`, when
+        nobody knows.
         """
         ...
 
@@ -66,7 +67,7 @@ class Direct:
     def client(self, key: str, name: str, timeout: float | None) -> redis.asyncio.Redis:
         return dialing.client(self._options, name, timeout)
 
-    async def master(self) -> None:
+    async def master(self, linger: float) -> None:
         return None
 
 
@@ -88,19 +89,25 @@ class Sentinels:
         """The master, by the sentinel that knows of the latest failover."""
         return await self._shared()
 
-    async def master(self) -> Address:
-        """The same, and every sentinel is heard that answers at all."""
-        return await self._lookup(_LOOKUP_SECONDS)
+    async def master(self, linger: float) -> Address:
+        """The same, asked after the call."""
+        return await self._lookup(linger)
 
-    async def _lookup(self, linger: float = _LINGER_SECONDS) -> Address:
+    async def _lookup(self, linger: float = LINGER_SECONDS) -> Address:
         asks = [partial(self._ask, address) for address in self.hosts]
         answers = await _answers(asks, stagger=0.0, linger=linger, trouble="no sentinel answers")
         return max(answers, key=lambda answer: answer[0])[1]
 
     async def _ask(self, address: Address) -> tuple[int, Address]:
-        fields = await _raw(self._sentinel_options, address, "SENTINEL", "MASTER", self._service)
+        # By its fields the old master is the master until all replicas follow the new one, which may take minutes.
+        fields, (ip, port) = await _raw(
+            self._sentinel_options,
+            address,
+            ("SENTINEL", "MASTER", self._service),
+            ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service),
+        )
         known = dict(zip(fields[::2], fields[1::2], strict=False))
-        return int(known[b"config-epoch"]), (known[b"ip"].decode(), int(known[b"port"]))
+        return int(known[b"config-epoch"]), (ip.decode(), int(port))
 
 
 class Cluster:
@@ -116,7 +123,7 @@ class Cluster:
         find = partial(self.find, key_slot(key.encode()))
         return dialing.client({**self._options, "find": find}, name, timeout)
 
-    async def master(self) -> None:
+    async def master(self, linger: float) -> None:
         return None
 
     async def find(self, slot: int) -> Address:
@@ -133,7 +140,7 @@ class Cluster:
         return (await _answers(asks, stagger=_STAGGER_SECONDS, linger=0.0, trouble="no cluster node answers"))[0]
 
     async def _slots(self, address: Address) -> list[SlotRange]:
-        rows = await _raw(self._options, address, "CLUSTER SLOTS")
+        (rows,) = await _raw(self._options, address, ("CLUSTER SLOTS",))
         # A node that does not know its own name leaves it out, or says "?": it is the one that we have just reached.
         ranges = [
             (
@@ -228,14 +235,14 @@ class _Shared(Generic[_T]):
         return await asyncio.shield(self._task)
 
 
-async def _raw(options: dict[str, Any], address: Address, *command: str) -> Any:
-    """Ask one server on a connection of its own."""
+async def _raw(options: dict[str, Any], address: Address, *commands: tuple[str, ...]) -> list[Any]:
+    """Ask one server on a connection of its own; the answer to each command."""
     node: Any = dialing.client(
-        {**options, "host": address[0], "port": address[1]}, "coordinator-topology", _LOOKUP_SECONDS
+        {**options, "host": address[0], "port": address[1]}, "coordinator-topology", LOOKUP_SECONDS
     )
     try:
-        async with asyncio.timeout(_LOOKUP_SECONDS):
-            return await node.execute_command(*command)
+        async with asyncio.timeout(LOOKUP_SECONDS):
+            return [await node.execute_command(*command) for command in commands]
     finally:
         # Whoever is not needed any more is cancelled, perhaps while it closes.
         await asyncio.shield(node.aclose())
@@ -266,7 +273,7 @@ async def _answers(
             for task in done:
                 try:
                     answers.append(task.result())
-                except (RedisError, OSError, TimeoutError, KeyError, ValueError) as error:
+                except (RedisError, OSError, TimeoutError, KeyError, TypeError, ValueError) as error:
                     trouble = str(error) or trouble
                 else:
                     end = end or loop.time() + linger
