@@ -81,15 +81,14 @@ async def test_every_redis_cli_line_prints_what_the_page_says(
     program = redis_cli()
     for job, line, expected in RECIPES:
         record = await field.record(ids[job])
-        words = {
-            "$ID": ids[job],
-            "$BUCKET": str(names.parse_request_id(ids[job], 1).bucket),
-            "$ENTRY": record.at.rpartition(" ")[2],
+        variables = {
+            "ID": ids[job],
+            "BUCKET": str(names.parse_request_id(ids[job], 1).bucket),
+            "ENTRY": record.at.rpartition(" ")[2],
         }
-        for word, value in words.items():
-            line = line.replace(word, value)
-            expected = [text.replace(word, value) for text in expected]
-        printed = await asyncio.to_thread(run, line, redis_server.port, program)
+        for name, value in variables.items():
+            expected = [text.replace(f"${name}", value) for text in expected]
+        printed = await asyncio.to_thread(run, line, redis_server.port, program, variables)
         assert re.fullmatch(pattern(expected), printed.rstrip("\n")), f"$ {line}\n{printed}"
     await field.census()
 

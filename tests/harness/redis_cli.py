@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,9 +18,12 @@ def redis_cli() -> str | None:
     return os.environ.get("REDIS_CLI") or shutil.which("redis-cli") or (str(beside) if beside.exists() else None)
 
 
-def run(line: str, port: int, program: str | None) -> str:
-    """What `line` prints when its output is not a terminal."""
-    name, *arguments = shlex.split(line)
+def run(line: str, port: int, program: str | None, variables: dict[str, str]) -> str:
+    """What `line` prints when its output is not a terminal. A shell expands it."""
+    expanded = subprocess.run(
+        ["sh", "-c", f"printf '%s\\0' {line}"], env=variables, capture_output=True, text=True, check=True
+    )
+    name, *arguments = expanded.stdout.split("\0")[:-1]
     assert name == "redis-cli", line
     if program is not None:
         done = subprocess.run([program, "-p", str(port), *arguments], capture_output=True, text=True, check=True)

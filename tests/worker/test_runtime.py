@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from harness import field
 from harness.redis import RedisServer
 from harness.stage import Stage, until
 
@@ -169,14 +170,38 @@ async def test_an_input_that_is_gone_fails_its_job(stage: Stage) -> None:
 
     async with stage.running(worker):
         pass
-    request_id = await stage.submit("m", "x" * 3000)
+    request_id = await stage.submit("m", "x" * 3000, max_attempts=2)
     await stage.field.redis.delete(keys.blob(0, request_id, "in"))
     async with stage.running(worker):
         result = await stage.result(request_id)
     assert result.error is not None
-    assert result.error.type == "input_lost"
+    assert (result.error.type, result.attempts) == ("input_lost", 2)
     await stage.field.redis.delete(keys.dead(0))
     await stage.field.redis.delete(keys.dead_index(0))
+
+
+async def test_an_input_that_was_not_seen_once_is_looked_for_again(stage: Stage) -> None:
+    """In the midst of a failover it may be looked for in the wrong place."""
+    worker = Worker()
+
+    @worker.model("m")
+    def handler(text: str) -> int:
+        return len(text)
+
+    async with stage.running(worker):
+        pass
+    request_id = await stage.submit("m", "x" * 3000, max_attempts=100)
+    blob = keys.blob(0, request_id, "in")
+    kept = await stage.field.redis.get(blob)
+    await stage.field.redis.delete(blob)
+
+    async def is_tried_again() -> bool:
+        return (await stage.field.record(request_id)).status == "retrying"
+
+    async with stage.running(worker):
+        await field.until(is_tried_again)
+        await stage.field.redis.set(blob, kept)
+        assert await stage.output(request_id) == 3000
 
 
 async def test_async_handlers_are_stopped_at_their_limit(stage: Stage) -> None:

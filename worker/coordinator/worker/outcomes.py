@@ -108,8 +108,9 @@ class Outcomes:
         return Failure(delivery.entry, "retry", self._backoff_ms(delivery), problem)
 
     def lost_input(self, delivery: Delivery) -> Failure:
-        """The input lay out of line, and is not there any more."""
-        return _final(delivery, "input_lost", "The input was kept out of line and is gone.")
+        """The input lay out of line, and is not there: perhaps only not where we looked, in the midst of a failover."""
+        problem = Problem("input_lost", "The input was kept out of line and is gone.")
+        return Failure(delivery.entry, "retry", self._backoff_ms(delivery), problem)
 
     def _backoff_ms(self, delivery: Delivery) -> int:
         """Twice as long each time, up to a cap; shortened by up to a half at random, so that many don't come at once."""
