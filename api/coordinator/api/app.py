@@ -35,8 +35,9 @@ _CLIENT_CLOSED_REQUEST: Final = 499
 _OPENING_SECONDS: Final = 2.0
 """How long the start waits for Redis, so that in the usual case not even the first request meets a 503."""
 _DESCRIPTION: Final = """
-Hand in jobs for machine-learning models, and fetch their outcomes. An accepted job is never lost: it reaches exactly one
-final outcome. Errors are problem documents (RFC 9457); `type` is stable and, read as a path, says what it means.
+Hand in jobs for machine-learning models, and fetch their outcomes. An accepted job survives the death of any process, and
+reaches exactly one final outcome. Errors are problem documents (RFC 9457); `type` is stable and, read as a path, says
+what it means.
 
 This page takes its scripts from a content delivery network; without internet access, read `/openapi.json`.
 """

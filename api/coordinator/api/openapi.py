@@ -131,8 +131,8 @@ def _hot_paths(settings: Settings) -> Document:
     key = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Makes a repeat safe: the same key and job give the same request id. In a batch, each job's key is "
-        "this and its place, `<key>:<index>`.",
+        "description": "Makes a repeat safe, for ten minutes at least: the same key and job give the same request id. "
+        "In a batch, each job's key is this and its place, `<key>:<index>`.",
         "schema": {"type": "string", "pattern": "^[ -~]{1,200}$"},
     }
     prefer = {

@@ -163,7 +163,9 @@ class Registered(msgspec.Struct):
     incarnation: str
     lease_seconds: float
     heartbeat_seconds: float
-    redis_url: Annotated[str, Meta(description="Without a password: the worker brings its own.")]
+    redis_url: Annotated[
+        str, Meta(description="Without a password (unless it is advertised with one): the worker brings its own.")
+    ]
     partitions: int
     models: dict[str, Placement]
     settings: WorkerSettings

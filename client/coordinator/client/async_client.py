@@ -55,7 +55,7 @@ class AsyncClient:
     ) -> str:
         """Hand in one job and return its request id. `input` is anything that has a JSON form.
 
-        With an `idempotency_key` of your own, the same submission from another process or another day finds the first.
+        With an `idempotency_key` of your own, the same submission from another process finds the first, for ten minutes at least.
         Raises `InvalidInput`, `UnknownModel`, `Conflict` (the key was used for something else), `Refused`.
         """
         body = to_json(JobRequest(model, input, **options))

@@ -6,7 +6,8 @@ CoordinatorError
 ├── Refused                 understood, but not now: carries `retry_after` in seconds
 │   ├── BacklogFull         the model's backlog is at its limit
 │   ├── MemoryPressure      Redis is close to its memory limit
-│   └── RedisUnavailable    Redis did not answer, or can't take writes
+│   ├── RedisUnavailable    Redis did not answer, or can't take writes
+│   └── NotDurable          taken, but not known to be as durable as was asked for
 ├── Conflict                an idempotency key was used before for something else
 ├── NotFound                no such job, worker or dead letter
 ├── InvalidState            the thing exists, but is not in a state that allows this
@@ -33,7 +34,10 @@ class UnknownModel(CoordinatorError):
 
 
 class Refused(CoordinatorError):
-    """Understood, but not now. Nothing was accepted; the same request may be sent again.
+    """Understood, but not now; the same request may be sent again.
+
+    Nothing was accepted, unless Redis was away or the durability is not confirmed: then it may have been, and the same
+    key finds it.
 
     `retry_after`: seconds after which trying again makes sense.
     """

@@ -72,7 +72,7 @@ def models(p: int) -> str:
 
 
 def cursor(p: int) -> str:
-    """hash, model → how many jobs were dealt: where round-robin goes on. Written by assign."""
+    """hash, model → the place among the workers of the last call where round-robin goes on. Written by assign."""
     return f"{base(p)}cursor"
 
 
@@ -107,7 +107,7 @@ def starved(p: int) -> str:
 
 
 def waiters(p: int) -> str:
-    """hash, request id → `channel expires_ms` (several, comma-separated): whom to tell of the outcome."""
+    """hash, request id → `channel@expires_ms` (several, comma-separated): whom to tell of the outcome."""
     return f"{base(p)}waiters"
 
 

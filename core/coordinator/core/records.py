@@ -114,7 +114,7 @@ class WorkerView(msgspec.Struct):
 
 
 class DeadLetter(msgspec.Struct, omit_defaults=True):
-    """One dead letter, as it lies in the dead-letter stream. `input` is None when it lies out of line."""
+    """One dead letter, as it lies in the dead-letter stream. `job.input` is null when it lies out of line."""
 
     request_id: str
     entry: str

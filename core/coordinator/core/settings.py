@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=10.0, gt=0, description="A worker not heard of for so long is lost.")
     heartbeat_seconds: float = Field(default=2.5, gt=0, description="How often a worker renews its lease.")
     max_job_lifetime: float = Field(
-        default=3600.0, gt=0, description="A job not finished so long after submission expires."
+        default=3600.0, gt=0, description="A job that waits longer after submission expires."
     )
     result_retention: float = Field(default=3600.0, gt=0, description="How long an outcome is kept, at the least.")
     dead_retention: float = Field(default=7 * 86400.0, gt=0, description="How long a dead letter is kept.")

@@ -16,7 +16,7 @@
 - raise `Retry(after=…)` to be called again later, `Fail(…)` to give the job up for good; in a batch, an exception in a
   job's place fails only that job. Any other exception uses up one attempt of the job, and nothing more: it never takes
   the worker down, not even `sys.exit()`;
-- look at `job`: its id, its attempt, its deadline.
+- look at `job`: its id, its attempt, its deadline; in a batch at `job.batch`, which has those of each.
 
 How the process is built: a `Service` per model takes deliveries from its `Inbox`, makes calls of them, has them run by
 threads or tasks, and puts what they return into an `Outbox`, which tells Redis in few large steps. A `Lease` keeps the

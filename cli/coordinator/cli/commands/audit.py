@@ -43,7 +43,7 @@ async def _audit(settings: Settings, repair: bool) -> Report:
 
 def _show(report: Report, repair: bool) -> None:
     print_table(
-        ("kind", "partition", "request id", "place", "what is wrong", "mended" if repair else "--repair would mean"),
+        ("kind", "partition", "request id", "place", "what is wrong", "mended" if repair else "--repair would do"),
         (
             (
                 finding.kind,
