@@ -7,7 +7,6 @@ so `Partition.run` sends them again itself, for as long as the deployment's pati
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,9 +32,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from coordinator.core import keys, names
-from coordinator.core.clock import RedisTime
-from coordinator.core.duty import stop
+from coordinator.core import keys, logging, names
+from coordinator.core.clock import RedisTime, SystemClock
+from coordinator.core.duty import repeat, stop
 from coordinator.core.errors import InvalidInput, MemoryPressure, Misconfigured, RedisUnavailable
 from coordinator.core.scripts import Script
 from coordinator.core.settings import Settings
@@ -229,7 +228,8 @@ class Connections:
         while True:
             try:
                 await self.check()
-                self._following = asyncio.create_task(self._follow(), name="follow masters")
+                following = repeat(self.follow_masters, SystemClock(), logging.get("masters"))
+                self._following = asyncio.create_task(following, name="follow masters")
                 return self
             except RedisUnavailable:
                 if asyncio.get_running_loop().time() >= deadline:
@@ -284,15 +284,17 @@ class Connections:
         """The partition that a request id names. Raises `NotFound` for an id that can't be one of ours."""
         return self.partitions[names.parse_request_id(request_id, len(self.partitions)).partition]
 
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(_FOLLOW_SECONDS)
-            for first in self.one_per_source():
-                with contextlib.suppress(RedisError, OSError):
-                    master = await first.source.master(LOOKUP_SECONDS)
-                    for partition in self.partitions:
-                        if master is not None and partition.source is first.source:
-                            await partition.follow(master)
+    async def follow_masters(self) -> float:
+        """One round: ask who the masters are, and leave all others. Returns the seconds to rest."""
+        for first in self.one_per_source():
+            try:
+                master = await first.source.master(LOOKUP_SECONDS)
+            except (RedisError, OSError) as error:
+                raise RedisUnavailable(str(error)) from error
+            for partition in self.partitions:
+                if master is not None and partition.source is first.source:
+                    await partition.follow(master)
+        return _FOLLOW_SECONDS
 
     async def close(self) -> None:
         if self._following is not None:

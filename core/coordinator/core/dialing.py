@@ -143,8 +143,8 @@ class Pool(ConnectionPool):
 
     async def ensure_connection(self, connection: Any) -> None:
         if connection.outdated:
-            connection.outdated = False
             await connection.disconnect(nowait=True)
+            connection.outdated = False
         await super().ensure_connection(connection)
 
     def hang_up(self) -> None:
