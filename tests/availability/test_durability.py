@@ -61,6 +61,10 @@ async def test_without_a_replica_nothing_is_replicated_and_a_resend_makes_no_sec
             # The resend writes nothing, and is not confirmed either: what it asks for is not on the replica.
             with pytest.raises(NotDurable):
                 await submitter.submit(job("a"))
+            # Nor on a connection that has written nothing at all.
+            async with await Connections.open(settings, client_name="another") as others:
+                with pytest.raises(NotDurable):
+                    await Submitter(others, settings).submit(job("a"))
             deployment.nodes[1].resume()
             await until(lambda: confirmed(submitter, job("a")), "the replica follows again")
             assert await backlog(connections, settings) == 1

@@ -23,7 +23,7 @@ class Informant:
 
 
 @contextlib.asynccontextmanager
-async def informant(command: bytes, answer: bytes | None) -> AsyncIterator[Informant]:
+async def informant(command: bytes, answer: bytes | Answer | None) -> AsyncIterator[Informant]:
     """Answers OK to all but `command`; with an `answer` of None it hangs."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +38,7 @@ async def informant(command: bytes, answer: bytes | None) -> AsyncIterator[Infor
                     continue
                 it.asked += 1
                 if answer is not None:
-                    writer.write(answer)
+                    writer.write(answer(words) if callable(answer) else answer)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -53,9 +53,12 @@ def bulk(*words: str | int) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(str(w)), str(w).encode()) for w in words)
 
 
-def master(port: int, epoch: int) -> bytes:
-    """What a sentinel says of the master."""
-    return bulk("name", "mymaster", "ip", "127.0.0.1", "port", port, "flags", "master", "config-epoch", epoch)
+def master(port: int, epoch: int, *, replaced: int | None = None) -> Answer:
+    """What a sentinel says of the master: its state, in which it names the one that is being `replaced`; and who it is."""
+    state = bulk(
+        "name", "mymaster", "ip", "127.0.0.1", "port", replaced or port, "flags", "master", "config-epoch", epoch
+    )
+    return lambda words: state if words[1] == b"MASTER" else bulk("127.0.0.1", port)
 
 
 def slots(port: int) -> bytes:
@@ -72,6 +75,12 @@ async def test_the_sentinel_that_knows_of_the_latest_failover_is_believed() -> N
     ):
         hosts = [("127.0.0.1", one.port) for one in (hanging, stale, foreign, fresh)]
         assert await Sentinels([*hosts, ("127.0.0.1", 1)], "mymaster", {}).find() == ("127.0.0.1", 2)
+
+
+async def test_from_its_promotion_on_a_replica_is_the_master() -> None:
+    """Though the one that it replaces is watched until all others follow, which may take minutes."""
+    async with informant(b"SENTINEL", master(2, 8, replaced=1)) as promoting:
+        assert await Sentinels([("127.0.0.1", promoting.port)], "mymaster", {}).find() == ("127.0.0.1", 2)
 
 
 async def test_when_no_sentinel_knows_the_last_one_s_reason_is_told() -> None:

@@ -97,6 +97,19 @@ async def test_it_sweeps_now_and_then_and_looks_at_the_memory_each_time(
         await task
 
 
+async def test_beyond_the_memory_limit_it_sweeps_all_the_same(own_redis: RedisServer, clock: ManualClock) -> None:
+    settings = Settings(redis_url=own_redis.url(), max_dead=3)
+    async with await Connections.open(settings, client_name="tests") as connections:
+        field = Field(connections.partitions[0])
+        await field.register()
+        for _ in range(5):
+            await field.buried()
+        await field.redis.config_set("maxmemory", 1)
+        await Janitor(field.partition, settings, clock).tidy()
+        assert await field.redis.xlen(keys.dead(0)) == 3
+        await field.redis.config_set("maxmemory", 0)
+
+
 async def test_near_the_memory_limit_new_jobs_are_refused_until_there_is_room(
     own_redis: RedisServer, clock: ManualClock
 ) -> None:

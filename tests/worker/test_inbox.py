@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from harness.field import Field
+from harness.field import until as async_until
 from harness.stage import until
 
 from coordinator.core import keys
@@ -90,6 +91,29 @@ async def test_it_takes_up_what_was_delivered_into_the_void(field: Field) -> Non
     assert len(await field.take(count=2)) == 2  # in our name, but we never saw it
     async with desk.reading():
         await until(lambda: sorted(desk.ids) == sorted(ids))
+
+
+async def test_it_takes_up_what_a_read_took_whose_line_was_cut_before(field: Field) -> None:
+    """Redis serves such a read until it notices, and before ours, which began later."""
+    ghost = field.partition.blocking()
+    desk = Desk(field)
+    void = asyncio.create_task(
+        ghost.connection_pool.call(  # type: ignore[attr-defined]  # our own pool
+            *("XREADGROUP", "GROUP", keys.INBOX_GROUP, "w", "BLOCK", 0, "STREAMS", keys.inbox(0, "w", "m"), ">")
+        )
+    )
+
+    async def blocked(count: int) -> bool:
+        return int((await field.redis.info("clients"))["blocked_clients"]) >= count
+
+    await async_until(lambda: blocked(1))
+    async with desk.reading():
+        await async_until(lambda: blocked(2))
+        request_id = await field.put()
+        await field.assign()
+        await void
+        await until(lambda: desk.ids == [request_id])
+    await ghost.aclose()
 
 
 async def test_after_a_lost_connection_it_does_so_again_and_runs_nothing_twice(field: Field) -> None:

@@ -69,7 +69,7 @@ async def test_a_batch_waits_a_little_for_more_to_come(stage: Stage) -> None:
     worker = Worker()
     sizes: list[int] = []
 
-    @worker.model("m", batch=4, batch_wait=10)
+    @worker.model("m", batch=4, batch_wait=1)
     def handler(values: list[int]) -> list[int]:
         sizes.append(len(values))
         return values
@@ -204,6 +204,66 @@ async def test_an_input_that_was_not_seen_once_is_looked_for_again(stage: Stage)
         assert await stage.output(request_id) == 3000
 
 
+class _Untellable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even this")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Fail("a name of a file", detail="\udcff"),
+        Fail("an object", detail={"not": "text"}),  # type: ignore[arg-type]
+        Fail(7, type=8),  # type: ignore[arg-type]
+        _Untellable(),
+    ],
+    ids=["surrogate", "dict", "numbers", "untellable"],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_whatever_a_handler_raises_the_others_keep_their_outcomes(
+    stage: Stage, error: Exception, is_async: bool
+) -> None:
+    worker = Worker()
+    runs: list[int] = []
+
+    def handler(value: int) -> int:
+        runs.append(value)
+        if value == 2:
+            raise error
+        raise Fail("no luck")
+
+    async def slow(value: int) -> int:
+        return handler(value)
+
+    worker.model("m", capacity=3)(slow if is_async else handler)
+    async with stage.running(worker) as runtime:
+        ids = [await stage.submit("m", value, max_attempts=1) for value in (1, 2, 3)]
+        results = [await stage.result(request_id) for request_id in ids]
+        await until(lambda: not runtime.services[0].busy and not runtime.services[0].outstanding)
+    assert [(result.status, result.attempts) for result in results] == [("failed", 1)] * 3
+    assert sorted(runs) == [1, 2, 3]
+    for request_id in ids:
+        await steps.remove_dead(stage.field.partition, request_id)
+
+
+async def test_an_output_with_line_ends_is_told_as_one_line(stage: Stage) -> None:
+    """Whoever waits is told a line per job; a second line would be taken for another job's record."""
+    worker = Worker()
+
+    @worker.model("m")
+    def handler(value: int) -> Any:
+        if value:
+            return {"a": msgspec.Raw(b"1\n0-0-forged {}")}
+        return msgspec.Raw(b'{\n  "a": [1,\r\n 2]\n}')
+
+    async with stage.running(worker):
+        assert await stage.output(await stage.submit("m", 0)) == {"a": [1, 2]}
+        forged = await stage.result(await stage.submit("m", 1))
+    assert forged.error is not None
+    assert forged.error.type == "bad_output"
+    await steps.remove_dead(stage.field.partition, forged.request_id)
+
+
 async def test_async_handlers_are_stopped_at_their_limit(stage: Stage) -> None:
     worker = Worker()
     stopped = asyncio.Event()
@@ -305,7 +365,7 @@ async def test_a_cancelled_job_s_place_in_a_batch_is_ignored(stage: Stage) -> No
     worker = Worker()
     started, release = threading.Event(), threading.Event()
 
-    @worker.model("m", batch=2, batch_wait=10)
+    @worker.model("m", batch=2, batch_wait=1)
     def handler(values: list[int]) -> list[int]:
         started.set()
         release.wait(10)
@@ -476,6 +536,29 @@ async def test_another_life_of_the_id_supersedes_this_one(stage: Stage) -> None:
         with pytest.raises(Superseded, match="'w'"):
             await asyncio.wait_for(first, 20)
         assert await stage.run("m", 1) == 1
+
+
+async def test_another_life_of_the_id_that_finds_work_supersedes_this_one_as_well(stage: Stage) -> None:
+    """Its inbox is removed then, and newer Redis tells the blocked reader; that is no reason to register again."""
+    worker = Worker()
+    started, release = asyncio.Event(), asyncio.Event()
+
+    @worker.model("m", capacity=2)
+    async def handler(value: int) -> int:
+        started.set()
+        await release.wait()
+        return value
+
+    _, first = await stage.start(worker, worker_id="w")
+    request_id = await stage.submit("m", 1)
+    await started.wait()
+    calls = stage.registrar.calls
+    async with stage.running(worker, worker_id="w"):
+        with pytest.raises(Superseded, match="'w'"):
+            await asyncio.wait_for(first, 20)
+        release.set()
+        assert await stage.output(request_id) == 1
+        assert stage.registrar.calls == calls + 1
 
 
 async def test_the_lease_is_kept_while_a_handler_holds_up_the_event_loop(

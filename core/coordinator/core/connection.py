@@ -101,8 +101,10 @@ class Partition:
                 await self._check_fsync()
             # EVAL, for nothing can be sent in between after a NOSCRIPT: WAIT must follow the write on its connection.
             step = ("EVAL", script.source, 1, self.base, *args)
-            (reply, confirmed), server = await self.redis.connection_pool.calls(step, confirm)
-            for answer in (reply, confirmed):
+            # Since Redis 7.2 WAIT waits for what its own connection wrote, and a step that was done before writes nothing.
+            mark = ("SET", f"{self.base}none", "1", "PX", 1)
+            (reply, marked, confirmed), server = await self.redis.connection_pool.calls(step, mark, confirm)
+            for answer in (reply, marked, confirmed):
                 if isinstance(answer, Exception):
                     self._tells_fsync = False
                     raise answer

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final, cast
 
 from coordinator.core import keys, logging, steps
 from coordinator.core.clock import Clock
 from coordinator.core.connection import Partition
 from coordinator.core.duty import repeat
+from coordinator.core.errors import MemoryPressure
 from coordinator.core.settings import Settings
 
 _INTERVAL: Final = 1.0
@@ -32,7 +34,9 @@ class Janitor:
 
     async def tidy(self) -> float:
         """One round. Returns the seconds to rest."""
-        await self.gauge()
+        with contextlib.suppress(MemoryPressure):
+            # Beyond its limit Redis refuses new work itself, and sweeping is what frees memory.
+            await self.gauge()
         now = self._clock.monotonic()
         if now - self._swept >= _SWEEP_EVERY:
             self._swept = now

@@ -42,7 +42,9 @@ class Handler:
         self._demand(self.capacity >= 1, "capacity must be at least 1")
         self._demand(self.batch >= 1, "batch must be at least 1")
         self._demand(self.slots <= _MAX_SLOTS, f"capacity times batch must be at most {_MAX_SLOTS}")
-        self._demand(0 <= self.batch_wait < 60, "batch_wait must be from 0 to 60 seconds")
+        self._demand(
+            0 <= self.batch_wait <= 1, "batch_wait must be from 0 to 1 second, for it counts towards time limits"
+        )
         self._demand(self.timeout is None or 0 < self.timeout < float("inf"), "timeout must be above 0 seconds")
         self._demand(self.prefetch is None or 0 <= self.prefetch <= 3 * _MAX_SLOTS, "prefetch must be at least 0")
         self._demand(callable(self.function), "the handler must be callable")

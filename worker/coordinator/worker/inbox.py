@@ -20,6 +20,8 @@ _PAGE: Final = 512
 """The most entries of one read: they keep Redis busy, and their inputs lie in memory."""
 _BLOB_BYTES: Final = 4 << 20
 _LONGEST_PAUSE: Final = 1.0
+_GHOST_SECONDS: Final = BLOCK_MS / 1000 + 0.5
+"""For so long a read whose line was cut may still take entries: Redis goes on serving it until it notices."""
 
 
 class Inbox:
@@ -51,6 +53,7 @@ class Inbox:
         self._gone = gone
         self._log = logging.get("inbox").bind(model=model)
         self._client: Redis | None = None
+        self._look_again_at: float | None = None
 
     async def run(self) -> None:
         pause = 0.0
@@ -60,10 +63,14 @@ class Inbox:
                     if self._client is None:
                         self._client = self._partition.blocking()
                         await self._catch_up(self._client)
+                        self._look_again_at = time.monotonic() + _GHOST_SECONDS
                         if pause:
                             self._log.info("reads again")
                         pause = 0.0
                     await self.read(self._client)
+                    if self._look_again_at is not None and time.monotonic() >= self._look_again_at:
+                        self._look_again_at = None
+                        await self._catch_up(self._client)
                 except (RedisError, OSError, Refused, asyncio.IncompleteReadError) as error:
                     await self._disconnect()
                     if isinstance(error, ResponseError) and _no_inbox(error):

@@ -72,6 +72,13 @@ class Invocation:
         return ready, values if self._batched or not values else values[0], done
 
     def _finish(self, ready: list[Delivery], result: Any) -> list[Outcome]:
+        try:
+            return self._outcomes_of(ready, result)
+        except Exception as error:
+            # Whatever a result may do when it is looked at: each job gets an outcome.
+            return [(delivery, self._outcomes.of_error(delivery, error)) for delivery in ready]
+
+    def _outcomes_of(self, ready: list[Delivery], result: Any) -> list[Outcome]:
         outcomes = self._outcomes
         if not self._batched:
             return [(ready[0], outcomes.of_result(ready[0], result))]

@@ -8,8 +8,9 @@ import random
 from collections.abc import Mapping
 from typing import Any, Final
 
-from coordinator.core import logging
+from coordinator.core import logging, steps
 from coordinator.core.clock import Clock
+from coordinator.core.connection import Partition
 from coordinator.core.errors import CoordinatorError, Refused
 from coordinator.worker.handlers import Handler
 from coordinator.worker.heart import Orders
@@ -71,11 +72,27 @@ class Lease:
             self._entering.add_done_callback(self._entered)
         return await asyncio.shield(self._entering)
 
-    async def enter_again(self) -> None:
-        """The registration is gone: register again, and return when that is done."""
-        if self._leaving:
+    async def enter_again(self, partition: Partition) -> None:
+        """An inbox is gone from `partition`: register again, and return when that is done.
+
+        Not if another process has taken over the id: then the heart will say so, and this one stops.
+        """
+        if self._leaving or await self._is_superseded(partition):
             await asyncio.Event().wait()
         await self.enter()
+
+    async def _is_superseded(self, partition: Partition) -> bool:
+        registered, incarnation = self._registered, self._incarnation
+        if registered is None or incarnation is None:
+            return False
+        lease_ms = round(registered.lease_seconds * 1000)
+        while True:
+            try:
+                state = await steps.heartbeat(partition, registered.worker_id, incarnation, lease_ms=lease_ms)
+            except Refused:
+                await self._clock.sleep(_HEART_PAUSE)
+            else:
+                return state == "superseded"
 
     def keep(self, registered: Registered, redis_url: str) -> None:
         """Say what the heart has to keep alive, once it is known; then `run`."""

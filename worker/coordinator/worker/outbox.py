@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from redis.exceptions import ResponseError
-
 from coordinator.core import logging
 from coordinator.core.errors import CoordinatorError
 from coordinator.worker.deliveries import Delivery
@@ -93,6 +91,7 @@ class Outbox(Generic[T]):
                 self._under_way = 0
                 self._settled(deliveries, answers)
         finally:
+            self._under_way = 0
             self._sending = None
 
     async def _patiently(self, deliveries: list[Delivery], outcomes: list[T]) -> Sequence[object]:
@@ -104,7 +103,7 @@ class Outbox(Generic[T]):
             except CoordinatorError as error:
                 if pause == _PAUSE:
                     self._log.warning("outcomes wait, Redis does not take them", jobs=self.pending, error=str(error))
-            except ResponseError as error:
+            except Exception as error:
                 if len(outcomes) > 1:
                     # One of them is the reason; the others must not suffer.
                     pairs = zip(deliveries, outcomes, strict=True)

@@ -63,8 +63,11 @@ class Outcomes:
             output = self._encode(result)
             if type(result) is msgspec.Raw:
                 msgspec.json.decode(output)
+            if b"\n" in output or b"\r" in output:
+                # Only what is raw has line ends. Whoever waits is told a line per job.
+                output = msgspec.json.format(output, indent=-1)
         except Exception as error:
-            return _final(delivery, "bad_output", f"What the handler returned can't be written as JSON: {error}")
+            return _final(delivery, "bad_output", f"What the handler returned can't be written as JSON: {_text(error)}")
         if len(output) > _MAX_OUTPUT:
             return _final(
                 delivery, "bad_output", f"The output has {len(output)} bytes; at most {_MAX_OUTPUT} are allowed."
@@ -79,11 +82,12 @@ class Outcomes:
     def of_error(self, delivery: Delivery, error: BaseException) -> Failure:
         """The outcome of a job whose handler raised: any exception, `SystemExit` and `KeyboardInterrupt` too."""
         if isinstance(error, Fail):
-            problem = Problem(_cut(error.type), _cut(str(error)), error.detail and error.detail[:_DETAIL_CHARACTERS])
+            detail = None if error.detail is None else _text(error.detail)[:_DETAIL_CHARACTERS]
+            problem = Problem(_cut(error.type), _cut(error), detail)
             return Failure(delivery.entry, "final", 0, problem)
         if isinstance(error, Retry):
             delay = self._backoff_ms(delivery) if error.after is None else round(error.after * 1000)
-            return Failure(delivery.entry, "retry", delay, Problem("retry", _cut(str(error))))
+            return Failure(delivery.entry, "retry", delay, Problem("retry", _cut(error)))
         problem = Problem("exception", _cut(_told(error)), _trace(error))
         self._log.warning(
             "handler failed",
@@ -96,7 +100,7 @@ class Outcomes:
 
     def bad_input(self, delivery: Delivery, error: Exception) -> Failure:
         """The input does not fit the handler's parameter: no use in trying again."""
-        return _final(delivery, "bad_input", f"The input does not fit the model '{self._model}': {error}")
+        return _final(delivery, "bad_input", f"The input does not fit the model '{self._model}': {_text(error)}")
 
     def bad_results(self, delivery: Delivery, message: str) -> Failure:
         """A batch handler did not return one result per job."""
@@ -134,13 +138,22 @@ def _final(delivery: Delivery, kind: str, message: str) -> Failure:
 
 def _told(error: BaseException) -> str:
     if isinstance(error, SystemExit):
-        return f"The handler called sys.exit({error.code!r})."
-    name = type(error).__name__
-    return f"{name}: {error}" if str(error) else name
+        return f"The handler called sys.exit({_text(error.code)})."
+    name, text = type(error).__name__, _text(error)
+    return f"{name}: {text}" if text else name
 
 
-def _cut(text: str) -> str:
-    text = text.encode(errors="replace").decode()
+def _text(value: object) -> str:
+    """Whatever a handler gave us, as text that can be written."""
+    try:
+        text = str(value)
+    except Exception:
+        text = f"(a {type(value).__name__} that can't be shown)"
+    return text.encode(errors="replace").decode()
+
+
+def _cut(value: object) -> str:
+    text = _text(value)
     return text if len(text) <= _MESSAGE_CHARACTERS else text[: _MESSAGE_CHARACTERS - 1] + "…"
 
 

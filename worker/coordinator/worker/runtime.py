@@ -10,6 +10,7 @@ import os
 import platform
 import socket
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -101,7 +102,7 @@ class Runtime:
                 registered.worker_id,
                 registered.settings,
                 gate,
-                gone=self.lease.enter_again,
+                gone=partial(self.lease.enter_again, connections.partitions[registered.models[model].partition]),
                 allow=self.lease.allow,
             )
             for model, handler in self._worker.handlers.items()

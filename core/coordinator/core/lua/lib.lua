@@ -94,7 +94,8 @@ end
 -- dropped, for a tenth of what it costs to look for each. `head`: the stream's first id before they were taken.
 local function remove_taken(stream, taken, head)
   if head == taken[1] then
-    redis.call('XTRIM', stream, 'MAXLEN', redis.call('XLEN', stream) - #taken)
+    local ms, seq = string.match(taken[#taken], '^(%d+)%-(%d+)$')
+    redis.call('XTRIM', stream, 'MINID', ms .. '-' .. string.format('%.0f', seq + 1))
   else
     redis.call('XDEL', stream, unpack(taken))
   end
