@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from harness.redis import RedisServer
-from harness.stage import Stage, until
+from harness.stage import DirectRegistrar, Stage, until
 
 from coordinator.core import keys
 from coordinator.core.connection import Connections
@@ -18,6 +18,7 @@ from coordinator.core.results import Result
 from coordinator.core.settings import Settings
 from coordinator.dispatcher.main import dispatch
 from coordinator.worker import Worker, job
+from coordinator.worker.runtime import check_same_redis
 
 
 @pytest.fixture
@@ -41,6 +42,23 @@ async def _result(stage: Stage, request_id: str) -> Result:
             return await stage.result(request_id)
         except RedisUnavailable:
             await asyncio.sleep(0.01)
+
+
+async def test_redis_may_go_away_while_a_worker_starts(own_redis: RedisServer) -> None:
+    settings = Settings(redis_url=own_redis.url(), redis_patience=0.1)
+    async with await Connections.open(settings, client_name="tests") as connections:
+        registrar = DirectRegistrar(connections, settings)
+        worker = Worker()
+        worker.model("m")(str)
+        registered = await registrar.register(worker.handlers, {}, worker_id="w", incarnation="1")
+        own_redis.pause()
+        checking = asyncio.create_task(check_same_redis(registered, connections))
+        for _ in range(3):
+            with pytest.raises(RedisUnavailable):
+                await connections.partitions[0].patiently(connections.partitions[0].redis.ping)
+        assert not checking.done()
+        own_redis.resume()
+        await checking
 
 
 async def test_what_was_finished_meanwhile_is_told_when_redis_is_back(stage: Stage, own_redis: RedisServer) -> None:

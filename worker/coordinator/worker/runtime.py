@@ -18,7 +18,7 @@ from coordinator.core import keys, logging, membership
 from coordinator.core.clock import Clock, SystemClock
 from coordinator.core.connection import Connections
 from coordinator.core.duty import Duty, run_all, stop
-from coordinator.core.errors import CoordinatorError, InvalidInput, Misconfigured, NotFound
+from coordinator.core.errors import CoordinatorError, InvalidInput, Misconfigured, NotFound, RedisUnavailable
 from coordinator.core.settings import Settings
 from coordinator.worker.definition import Hook, Worker
 from coordinator.worker.gate import Gate
@@ -30,6 +30,7 @@ from coordinator.worker.watch import Holdings, StuckGuard, TimeLimits
 
 _SIGN_OFF_SECONDS: Final = 3.0
 """For handing back what is left, at the very end."""
+_AWAY_PAUSE: Final = 0.2
 _GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
@@ -88,7 +89,7 @@ class Runtime:
             return
         async with connections:
             if own:
-                await _check_same_redis(registered, connections)
+                await self._unless_stopped(check_same_redis(registered, connections))
             self.lease.keep(registered, redis_url)
             await self._serve(registered, connections, settings)
 
@@ -184,11 +185,20 @@ class Runtime:
             await stop([task, stopping])
 
 
-async def _check_same_redis(registered: Registered, connections: Connections) -> None:
-    """Raise `Misconfigured` unless the Redis that our environment names is the one that we are registered in."""
+async def check_same_redis(registered: Registered, connections: Connections) -> None:
+    """Raise `Misconfigured` unless the Redis that our environment names is the one that we are registered in.
+
+    However long it may be away.
+    """
     place = connections.partitions[next(iter(registered.models.values())).partition]
     key = keys.worker(place.index, registered.worker_id)
-    if await place.patiently(lambda: place.redis.exists(key)) == 0:
+    found: int | None = None
+    while found is None:
+        try:
+            found = await place.patiently(lambda: place.redis.exists(key))
+        except RedisUnavailable:
+            await asyncio.sleep(_AWAY_PAUSE)
+    if found == 0:
         raise Misconfigured(
             "COORDINATOR_REDIS_URL names another Redis than the coordinator's: the registration is not in it. "
             f"The coordinator says {registered.redis_url}."
