@@ -38,7 +38,7 @@ class Worker:
         """Let the decorated function serve the model `name`. Times in seconds.
 
         `capacity`: calls at once (threads, or tasks of an async handler). `batch`: the most jobs in one call; above 1, the
-        function takes a list and returns a list. `batch_wait`: how long a call may wait for more jobs to share it.
+        function takes a list and returns a list. `batch_wait`: how long a call may wait for more jobs to share it, at most 1 s.
         `timeout`: time limit of a call, for jobs that bring none. `version`: shown to operators. `prefetch`: jobs held
         ready beyond those in work; by default as many as are in work.
 

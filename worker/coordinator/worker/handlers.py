@@ -30,7 +30,7 @@ class Handler:
     batch: int = 1
     """The most jobs in one call. Above 1, the function takes a list and returns a list of the same length."""
     batch_wait: float = 0.0
-    """How long a call may wait for more jobs to share it."""
+    """How long a call may wait for more jobs to share it: at most a second, for it counts towards their time limits."""
     timeout: float | None = None
     """Time limit of a call, for jobs that bring none."""
     version: str | None = None
