@@ -135,6 +135,7 @@ def test_what_is_no_handler_is_refused(function: Any, why: str) -> None:
         ({"batch": 0}, "batch"),
         ({"capacity": 1000, "batch": 1000}, "capacity times batch"),
         ({"batch_wait": -1}, "batch_wait"),
+        ({"batch_wait": 1.1}, "batch_wait"),
         ({"timeout": 0}, "timeout"),
         ({"prefetch": -1}, "prefetch"),
     ],
