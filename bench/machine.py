@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,7 +125,7 @@ class Machine:
             self.api()
         self.start("worker", "-m", "coordinator.worker", target, "--coordinator", self.api_url)
         for p, one in enumerate(self._servers):
-            until(lambda p=p, one=one: one.zcard(f"coord:{{{p}}}:workers"), "the worker is registered")  # type: ignore[misc]
+            until(partial(one.zcard, f"coord:{{{p}}}:workers"), "the worker is registered")
 
     def tool(self, *arguments: str) -> Any:
         """Run one of our load generators, and return what it printed."""

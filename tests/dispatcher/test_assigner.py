@@ -37,6 +37,14 @@ async def _held(field: Field, *workers: str) -> list[int]:
     return [len(await field.inbox(worker)) for worker in workers]
 
 
+async def _fleet(field: Field, count: int, offer: str) -> list[str]:
+    """Workers w000, w001 … that serve the model."""
+    names = [f"w{number:03}" for number in range(count)]
+    for name in names:
+        await field.register(name, m=offer)
+    return names
+
+
 async def test_round_robin_is_visible(field: Field, assigner: Assigner) -> None:
     for worker in ("a", "b", "c"):
         await field.register(worker, m="50:50")
@@ -74,9 +82,7 @@ async def test_room_is_respected_and_the_rest_waits(field: Field, assigner: Assi
 
 
 async def test_more_workers_than_one_call_looks_at(field: Field, assigner: Assigner) -> None:
-    workers = [f"w{i:03}" for i in range(230)]
-    for worker in workers:
-        await field.register(worker, m="1:2")
+    workers = await _fleet(field, 230, "1:2")
     await field.put_many(470)
     assert await assigner.assign("m") == 460
     assert set(await _held(field, *workers)) == {2}
@@ -84,9 +90,7 @@ async def test_more_workers_than_one_call_looks_at(field: Field, assigner: Assig
 
 
 async def test_a_large_fleet_gets_its_work_evenly(field: Field, assigner: Assigner) -> None:
-    workers = [f"w{i:03}" for i in range(250)]
-    for worker in workers:
-        await field.register(worker, m="8:8")
+    workers = await _fleet(field, 250, "8:8")
     await field.put_many(250)
     assert await assigner.assign("m") == 250
     assert set(await _held(field, *workers)) == {1}
@@ -117,8 +121,7 @@ async def test_pages_that_rested_when_their_model_was_woken_are_asked_once(
     field: Field, settings: Settings, clock: ManualClock
 ) -> None:
     assigner = Assigner(field.partition, settings, clock)
-    for number in range(250):
-        await field.register(f"w{number:03}", m="1:1")
+    names = await _fleet(field, 250, "1:1")
     await field.put_many(260)
     while await assigner.assign("m"):
         pass
@@ -131,7 +134,7 @@ async def test_pages_that_rested_when_their_model_was_woken_are_asked_once(
     for _ in range(3):
         clock.advance(1.0)
         await assigner.go_on()
-    assert set(await _held(field, *(f"w{number:03}" for number in range(250)))) == {1}
+    assert set(await _held(field, *names)) == {1}
     assert given < 2
     await field.partition.redis.config_resetstat()
     clock.advance(1.0)
@@ -146,9 +149,7 @@ async def _looks(field: Field) -> int:
 
 
 async def test_in_a_large_fleet_that_was_full_room_is_found_on_any_page(field: Field, settings: Settings) -> None:
-    names = [f"w{number:03}" for number in range(250)]
-    for name in names:
-        await field.register(name, m="1:1")
+    names = await _fleet(field, 250, "1:1")
     await field.put_many(250)
     async with _running(Assigner(field.partition, settings, SystemClock())):
         await until(lambda: _all_hold(field, names))

@@ -21,7 +21,7 @@ class Protocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         super().connection_made(cast(asyncio.Transport, OneWrite(transport, self.loop)))
 
     def on_message_begin(self) -> None:

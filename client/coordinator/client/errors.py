@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class ProblemError(CoordinatorError):
     """A problem document (RFC 9457) of a type that has no class of its own. `status` is the HTTP status."""
 
-    def __init__(self, message: str, status: int, type: str) -> None:  # noqa: A002
+    def __init__(self, message: str, status: int, type: str) -> None:  # noqa: A002 - RFC 9457's word for it
         super().__init__(message)
         self.status = status
         self.type = type

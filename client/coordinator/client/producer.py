@@ -58,7 +58,7 @@ class Producer:
     async def submit(
         self,
         model: str,
-        input: Any,  # noqa: A002
+        input: Any,  # noqa: A002 - the API's word for it
         *,
         idempotency_key: str | None = None,
         **options: Unpack[Options],

@@ -20,7 +20,7 @@ class JobResult(Result, omit_defaults=True):
     def value(self) -> Any: ...
     @overload
     def value(self, type: type[_T]) -> _T: ...
-    def value(self, type: Any = Any) -> Any:  # noqa: A002
+    def value(self, type: Any = Any) -> Any:  # noqa: A002 - msgspec's word for it
         """The output, decoded and checked against `type`. Raises `JobFailed` unless the job has succeeded."""
         if self.status != records.SUCCEEDED or self.output is msgspec.UNSET:
             raise JobFailed(self)

@@ -29,7 +29,7 @@ class Client:
     def submit(
         self,
         model: str,
-        input: Any,  # noqa: A002
+        input: Any,  # noqa: A002 - the API's word for it
         *,
         idempotency_key: str | None = None,
         **options: Unpack[Options],

@@ -104,7 +104,7 @@ class _FoundTls(_Tls):
 
     async def _connect(self) -> None:
         self.host, self.port = await self._find()
-        await super()._connect()  # type: ignore[no-untyped-call]
+        await super()._connect()  # type: ignore[no-untyped-call]  # redis-py has no types here
 
 
 class Pool(ConnectionPool):
@@ -120,12 +120,11 @@ class Pool(ConnectionPool):
             await connection.send_packed_command(connection.pack_command(*args), check_health=False)
             return await connection.read_response()
         finally:
-            self._in_use_connections.discard(connection)
-            self._available_connections.append(connection)
+            self._give_back(connection)
 
     async def calls(self, *commands: tuple[Any, ...]) -> tuple[list[Any], tuple[str, int]]:
         """Send commands on one connection; their replies, errors among them, and where the connection leads to."""
-        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
+        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]  # redis-py has no types here
         try:
             await self.ensure_connection(connection)
             packed = [part for command in commands for part in connection.pack_command(*command)]
@@ -138,8 +137,11 @@ class Pool(ConnectionPool):
                     replies.append(error)
             return replies, (getattr(connection, "host", ""), getattr(connection, "port", 0))
         finally:
-            self._in_use_connections.discard(connection)
-            self._available_connections.append(connection)
+            self._give_back(connection)
+
+    def _give_back(self, connection: Any) -> None:
+        self._in_use_connections.discard(connection)
+        self._available_connections.append(connection)
 
     async def ensure_connection(self, connection: Any) -> None:
         if connection.outdated:

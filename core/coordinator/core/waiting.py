@@ -121,7 +121,7 @@ class Waiting:
                     self._log.warning("subscription lost", error=str(error) or type(error).__name__)
             finally:
                 with contextlib.suppress(RedisError, OSError):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
             await asyncio.sleep(pause)
             pause = min(pause * 2, 1.0)
 

@@ -68,7 +68,7 @@ class Handler:
     def is_async(self) -> bool:
         function = self._plain_function()
         return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-            getattr(function, "__call__", None)  # noqa: B004
+            getattr(function, "__call__", None)  # noqa: B004 - the method itself is wanted
         )
 
     def decoder(self) -> Callable[[bytes], Any]:
@@ -87,7 +87,7 @@ class Handler:
 
     def _input_type(self) -> Any:
         function = self._plain_function()
-        annotated: Any = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+        annotated: Any = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004 - the method itself is wanted
         try:
             hints = typing.get_type_hints(annotated, include_extras=True)
         except Exception as error:

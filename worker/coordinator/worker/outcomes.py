@@ -39,7 +39,7 @@ class Fail(Exception):
     `type`: a stable word that programs may branch on. `detail`: anything that helps a person.
     """
 
-    def __init__(self, message: str, *, type: str = "failed", detail: str | None = None) -> None:  # noqa: A002
+    def __init__(self, message: str, *, type: str = "failed", detail: str | None = None) -> None:  # noqa: A002 - RFC 9457's word for it
         super().__init__(message)
         self.type = type
         self.detail = detail

@@ -166,7 +166,7 @@ def _worker_settings(settings: Settings) -> WorkerSettings:
 def _info(view: WorkerView) -> WorkerInfo:
     return WorkerInfo(
         worker_id=view.worker_id,
-        state=view.state,  # type: ignore[arg-type]
+        state=view.state,  # type: ignore[arg-type]  # a view has one of the three
         models={name: _served(offer, view.outstanding.get(name, 0)) for name, offer in view.models.items()},
         heartbeat_age_seconds=view.heartbeat_age_ms / 1000,
         registered_at=time_of(view.registered_at),

@@ -22,7 +22,7 @@ _PATIENCE: Final = 30.0
 
 def command(
     model: Annotated[str, typer.Argument(show_default=False)],
-    input: Annotated[  # noqa: A002
+    input: Annotated[  # noqa: A002 - the API's word for it
         str,
         typer.Argument(
             help="JSON; @FILE reads it from a file; - reads many from stdin, one per line.", show_default=False
